@@ -1,0 +1,24 @@
+"""Import what one installed distribution supplies; run by `nox -s wheels` where nothing but its dependencies is.
+
+Arguments: the distribution, its version, `with` or `without` torch, and the packages it supplies.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+
+distribution, version, torch, *packages = sys.argv[1:]
+if importlib.metadata.version(distribution) != version:
+    sys.exit(f"{distribution} is installed as {importlib.metadata.version(distribution)}, not as {version}")
+if torch == "without" and importlib.util.find_spec("torch"):
+    sys.exit(f"{distribution} brought torch")
+for package in packages:
+    module = importlib.import_module(package)
+    if "site-packages" not in str(module.__file__):
+        sys.exit(f"{package} comes from {module.__file__}, not from the wheel")
+    if not module.__all__:
+        sys.exit(f"{package} offers nothing")
+if torch == "without" and "torch" in sys.modules:
+    sys.exit(f"{distribution} imported torch")
+sys.stdout.write(f"{distribution} {version} alone, {torch} torch: imports {', '.join(packages)}\n")

@@ -1,0 +1,43 @@
+"""`s3torch` is a PEP 420 namespace that several distributions share."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.architecture.conftest import Member
+
+
+def test_no_member_claims_the_namespace_for_itself(member: Member) -> None:
+    assert not (member.source / "s3torch" / "__init__.py").exists()
+
+
+def test_the_namespace_spans_the_members(members: list[Member]) -> None:
+    spec = importlib.util.find_spec("s3torch")
+    assert spec is not None
+    assert spec.origin is None
+    assert {Path(path) for path in spec.submodule_search_locations or ()} >= {
+        leaf.parent for member in members for leaf in member.leaves if leaf.parent.name == "s3torch"
+    }
+
+
+def test_every_leaf_is_marked_as_typed_and_nothing_else_is(member: Member) -> None:
+    assert member.leaves
+    assert {path.parent for path in member.source.rglob("py.typed")} == set(member.leaves)
+
+
+def test_code_lies_in_leaves_only(member: Member) -> None:
+    stray = [path for path in member.source.rglob("*.py") if not any(leaf in path.parents for leaf in member.leaves)]
+    assert stray == []
+
+
+def test_what_a_package_offers_is_there(any_package: str) -> None:
+    module: Any = importlib.import_module(any_package)
+    names: list[str] = module.__all__
+    assert names
+    assert len(names) == len(set(names))
+    assert [name for name in names if not hasattr(module, name)] == []
+    assert [name for name in names if name.startswith("_") and name != "__version__"] == []
