@@ -1,0 +1,6 @@
+"""S3 servers for tests and benchmarks, each in a process of its own and gone when its user is gone."""
+
+from s3torch.harness.servers._process import ServerError
+from s3torch.harness.servers.moto import MotoServer, RecordedRequest
+
+__all__ = ["MotoServer", "RecordedRequest", "ServerError"]

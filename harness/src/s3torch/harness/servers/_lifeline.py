@@ -1,0 +1,57 @@
+"""Ends a server process when the process that started it is gone.
+
+A server is started with a pipe as its standard input. The starter never writes to it: the pipe reaches its end exactly
+when the last holder of the other side is gone, however it went (return, exception, SIGKILL). This works on every
+platform and, unlike Linux' ``PR_SET_PDEATHSIG``, does not depend on which *thread* of the starter lives on.
+
+Standard library only, because each server process imports it first.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+_STOP_SECONDS = 5.0
+
+
+def watch(on_end: Callable[[], None]) -> None:
+    """Call ``on_end`` from a daemon thread when standard input reaches its end.
+
+    Args:
+        on_end: Called once; it may end the process.
+    """
+
+    def wait() -> None:
+        fd = sys.stdin.fileno()
+        while True:
+            try:
+                if not os.read(fd, 4096):
+                    break
+            except OSError:
+                break
+        on_end()
+
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def _guard(command: Sequence[str]) -> int:
+    """Run ``command`` until it ends or standard input does, and return its exit status."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    watch(process.terminate)
+    try:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+if __name__ == "__main__":
+    sys.exit(_guard(sys.argv[1:]))
