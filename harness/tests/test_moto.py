@@ -70,6 +70,21 @@ def test_records_requests_within_the_block_only(moto_server: MotoServer, s3_buck
     assert requests[0].headers["range"] == "bytes=1-"
 
 
+def test_keeps_connections_open(moto_server: MotoServer, s3_bucket: str) -> None:
+    client = moto_server.boto3_client()
+    client.put_object(Bucket=s3_bucket, Key="key", Body=b"abc")
+    with moto_server.recording() as requests:
+        client.get_object(Bucket=s3_bucket, Key="key")["Body"].read()
+        client.head_object(Bucket=s3_bucket, Key="key")
+        client.put_object(Bucket=s3_bucket, Key="key", Body=b"abcd")
+        with pytest.raises(client.exceptions.NoSuchKey):
+            client.get_object(Bucket=s3_bucket, Key="missing")
+        client.delete_object(Bucket=s3_bucket, Key="key")
+    client.close()
+    assert len(requests) == 5
+    assert len({request.peer for request in requests}) == 1
+
+
 def test_stop_ends_the_process_and_a_second_stop_does_nothing() -> None:
     with MotoServer() as server:
         pid = server.pid

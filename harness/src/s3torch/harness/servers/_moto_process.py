@@ -9,7 +9,6 @@ starts recording, ``DELETE`` stops it. (moto's own recorder keeps request bodies
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -29,7 +28,7 @@ _KEPT_HEADERS = ("range", "if-match", "if-none-match", "authorization", "user-ag
 
 
 class Recorder:
-    """WSGI middleware that notes each request that passes while recording is on, and reads bodies to their end.
+    """WSGI middleware that notes each request that passes while recording is on.
 
     Args:
         app: The application that answers.
@@ -42,7 +41,6 @@ class Recorder:
         self._on = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        environ["wsgi.input"] = io.BytesIO(_read_body(environ))
         if environ["PATH_INFO"] == RECORDER_PATH:
             return self._answer(environ["REQUEST_METHOD"], start_response)
         if not self._on:
@@ -79,15 +77,6 @@ class Recorder:
         return self._app(environ, start)
 
 
-def _read_body(environ: WSGIEnvironment) -> bytes:
-    """Read the whole body, so that the next request on the connection starts where this one ended."""
-    stream: io.BufferedIOBase = environ["wsgi.input"]
-    if environ.get("wsgi.input_terminated"):
-        return stream.read()
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    return stream.read(length) if length else b""
-
-
 def main(port_file: Path) -> None:
     """Serve until standard input ends.
 
@@ -98,25 +87,20 @@ def main(port_file: Path) -> None:
 
     # Imported late: a starter that is gone already ends this process without waiting for moto.
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
+    from werkzeug.serving import make_server
 
-    class Handler(WSGIRequestHandler):
-        # A head and a body in two segments would otherwise wait for the client's delayed ACK, 40 ms each time.
-        disable_nagle_algorithm = True
-
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """Requests are recorded, not printed."""
+    from s3torch.harness.servers._wsgi_handler import KeepAliveHandler
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server(
         "127.0.0.1",
         0,
-        Recorder(DomainDispatcherApplication(create_backend_app)),  # type: ignore[no-untyped-call]  # moto is untyped
+        Recorder(DomainDispatcherApplication(create_backend_app)),
         threaded=True,
-        request_handler=Handler,
+        request_handler=KeepAliveHandler,
     )
     # Threads of connections that a client keeps open must not delay the end.
-    server.daemon_threads = True
+    vars(server)["daemon_threads"] = True
     new = port_file.with_suffix(".new")
     new.write_text(str(server.server_port), encoding="ascii")
     new.replace(port_file)
