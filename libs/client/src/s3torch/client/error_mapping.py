@@ -14,6 +14,7 @@ from s3torch.client.errors import (
     ChecksumError,
     CredentialsError,
     InvalidRangeError,
+    ObjectChangedError,
     ObjectNotFoundError,
     PreconditionFailedError,
     RegionError,
@@ -39,7 +40,7 @@ class _Rule:
     remedy: str
     is_retryable: bool = False
     own_message_only: bool = False
-    """Whether the store's message is kept out: those on credentials may quote them."""
+    """Whether the store's message is kept out: it says less than ours, or may quote credentials."""
 
 
 def _credentials(message: str, remedy: str) -> _Rule:
@@ -71,6 +72,12 @@ _PRECONDITION = _Rule(
     PreconditionFailedError,
     "a condition of the request does not hold",
     "The object is not, or no longer, in the state asked for: look at it again and decide anew.",
+)
+_CHANGED = _Rule(
+    ObjectChangedError,
+    "the object was replaced while it was read",
+    "Read it again from the start.",
+    own_message_only=True,
 )
 _CONFLICT = _Rule(
     PreconditionFailedError,
@@ -203,6 +210,9 @@ _BY_STATUS: dict[int, _Rule] = {
     503: _THROTTLED,
 }
 
+# Operations whose only condition is the ETag of what they read.
+_PINNED = frozenset({"GetObject", "UploadPartCopy"})
+
 _PERMISSIONS = {
     "AbortMultipartUpload": "s3:AbortMultipartUpload",
     "CopyObject": "s3:GetObject on the source and s3:PutObject on the copy",
@@ -241,6 +251,8 @@ def error_for(
     """
     code = code if code and not code.isdigit() else None
     rule = _BY_CODE.get(code) if code else None
+    if status == 412 and operation in _PINNED:
+        rule = _CHANGED
     if rule is None:
         rule = _for_status(operation, key, status, code)
     text = " ".join((message or "").split()).rstrip(".")[:_MESSAGE_LIMIT] if code else ""
