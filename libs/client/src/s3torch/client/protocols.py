@@ -67,8 +67,11 @@ class Transfer(Protocol[T_co]):
         """
         ...
 
-    def advance(self) -> None:
-        """Do what can be done without waiting."""
+    def advance(self, seconds: float = 0.0) -> None:
+        """Do what can be done now, and if that is nothing, wait at most ``seconds`` until something can be done.
+
+        Drives, as `wait` does, all that the same thread has started. Raises nothing of the transfer's own.
+        """
         ...
 
     def result(self) -> T_co:
@@ -77,6 +80,13 @@ class Transfer(Protocol[T_co]):
 
     def cancel(self) -> None:
         """End it at once: afterwards nothing touches its memory. Nothing happens if it is done."""
+        ...
+
+    def rebase(self, body: Body) -> None:
+        """Send the rest of an upload from an equal copy of its body: afterwards nothing touches the old memory.
+
+        Nothing happens if it is done. Not for downloads.
+        """
         ...
 
 

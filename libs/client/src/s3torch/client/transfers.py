@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from s3torch.client.protocols import Body
+
 __all__ = ["DoneTransfer", "run_now"]
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ class DoneTransfer(Generic[T]):
     def wait(self, until: Callable[[], bool] | None = None) -> None:
         """Return at once."""
 
-    def advance(self) -> None:
+    def advance(self, seconds: float = 0.0) -> None:
         """Return at once."""
 
     def result(self) -> T:
@@ -36,6 +38,9 @@ class DoneTransfer(Generic[T]):
         return self._value  # type: ignore[return-value]  # None only where T is None or an error was raised above
 
     def cancel(self) -> None:
+        """Return at once: it is done."""
+
+    def rebase(self, body: Body) -> None:
         """Return at once: it is done."""
 
 
