@@ -1,0 +1,64 @@
+"""A child process of the demo: ``python -m s3torch.harness.demo.worker JOB``, events on standard output.
+
+It holds no thread to watch its parent: it tells of every step, and a parent that is gone breaks that pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+from s3torch.client import S3Exception
+from s3torch.harness.demo.events import Event, Failed, encode
+from s3torch.harness.demo.settings import Job
+
+__all__ = ["main"]
+
+PARENT_GONE = 3
+
+
+def main(arguments: list[str]) -> int:
+    """Do one job.
+
+    Args:
+        arguments: The job as JSON.
+
+    Returns:
+        The exit status.
+    """
+    out = _take_standard_output()
+
+    def emit(event: Event) -> None:
+        try:
+            out.write(encode(event))
+            out.flush()
+        except OSError:  # nobody listens any more: no clean-up can matter, and none may hang
+            os._exit(PARENT_GONE)
+
+    job = Job.from_json(arguments[0])
+    try:
+        if job.task == "write":
+            from s3torch.harness.demo.writing import write_dataset
+
+            write_dataset(job, emit)
+        else:
+            from s3torch.harness.demo.training import train
+
+            train(job, emit)
+    except S3Exception as error:
+        # From a DataLoader worker the message is a whole traceback, with the error itself in its last line.
+        emit(Failed(str(error).strip().splitlines()[-1].removeprefix("s3torch.client.errors.")))
+        return 1
+    return 0
+
+
+def _take_standard_output() -> TextIO:
+    """Return standard output for events alone; what anything else prints goes to standard error."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
