@@ -23,6 +23,7 @@ from s3torch.client.errors import (
 )
 from s3torch.client.protocols import Engine, EngineContext, Transfer
 from s3torch.client.stream import GetObjectStream
+from s3torch.client.upload import PutObjectStream
 from s3torch.client.uri import S3Uri, parse_s3_uri
 from s3torch.client.user_agent import UserAgent
 from s3torch.client.user_agent import version as __version__
@@ -65,6 +66,7 @@ __all__ = [
     "PartResult",
     "PreconditionFailedError",
     "ProtocolError",
+    "PutObjectStream",
     "PutOptions",
     "PutResult",
     "RegionError",

@@ -14,6 +14,7 @@ from s3torch.client.errors import S3Exception
 from s3torch.client.parallel import read_into, read_range
 from s3torch.client.protocols import Engine, EngineContext
 from s3torch.client.stream import GetObjectStream
+from s3torch.client.upload import PutObjectStream, put_object
 from s3torch.client.user_agent import UserAgent
 from s3torch.client.values import (
     CopyResult,
@@ -272,8 +273,21 @@ class S3Client:
         """
         _check_bucket_key(bucket, key)
         options = self._config.put_options if options is None else options
-        view = memoryview(data).cast("B")
-        return self.engine.start_put(bucket, key, [view], options).result()
+        return put_object(self.engine, self._config, bucket, key, data, options)
+
+    def put_stream(self, bucket: str, key: str, *, options: PutOptions | None = None) -> PutObjectStream:
+        """Open an object for writing; sends nothing yet, and nothing is visible before it is closed.
+
+        Args:
+            bucket: The bucket.
+            key: The key.
+            options: Storage class, metadata and so on; None is ``s3client_config.put_options``.
+
+        Returns:
+            The stream.
+        """
+        _check_bucket_key(bucket, key)
+        return PutObjectStream(self.engine, self._config, bucket, key, options)
 
     def delete_object(self, bucket: str, key: str) -> None:
         """Delete an object; one that is not there is no error, as in S3.

@@ -1,0 +1,396 @@
+"""An object written as a stream: large writes go from the caller's memory to the socket, small ones are gathered."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pickle import PickleBuffer
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from s3torch.client._part_buffers import PartBuffers
+from s3torch.client._upload_plan import MOST_PARTS, equal_part_size, part_size_at, patience
+from s3torch.client.config import S3ClientConfig
+from s3torch.client.errors import S3Exception
+from s3torch.client.protocols import Body, Multiparts, Puts, Transfer
+from s3torch.client.values import PartResult, PutOptions, PutResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+__all__ = ["PutObjectStream", "UploadEngine", "put_object"]
+
+_log = logging.getLogger(__name__)
+
+# Between writes nobody drives the parts in flight, so small writes do, but not each of them.
+_ADVANCE_EVERY = 256 * 1024
+
+
+class UploadEngine(Puts, Multiparts, Protocol):
+    """What an upload needs of an engine."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part on its way."""
+
+    transfer: Transfer[PartResult]
+    body: Body
+    buffer: memoryview | None
+    """The buffer that its body begins with, to be given back when it has arrived."""
+    borrowed: int
+    """How many bytes at the end of its body lie in the caller's memory."""
+
+
+class PutObjectStream:
+    """The bytes of an object to be, taken in writes of any size.
+
+    What fits one part is one PUT when the stream is closed. Above that the object is uploaded in parts, several at
+    once, that are sent straight from the memory handed to `write`; what does not fill a part is gathered in a buffer.
+    Before `write` returns, what it was given has arrived or has been moved to a buffer. The object becomes visible
+    when `close` returns, and not at all if anything fails, `abort` is called or the stream is dropped without `close`:
+    then the parts sent so far are deleted. Not for use by two threads at once.
+
+    A process that is killed cannot delete its parts: nothing becomes visible, but a lifecycle rule
+    (``AbortIncompleteMultipartUpload``) should clear them away.
+
+    Args:
+        engine: Where to write.
+        config: Part size, connections and buffers.
+        bucket: The bucket.
+        key: The key.
+        options: Storage class, metadata and so on; None is ``config.put_options``.
+        size: Bytes in all, if known: then all parts but the last are equal, however large the object, and the last is
+            not copied either; another number of bytes is an error. Otherwise parts have ``config.part_size`` bytes,
+            and grow after 4,500 of them.
+        clock: Seconds, monotonic.
+
+    Memory held is at most ``config.upload_buffers`` parts.
+    """
+
+    def __init__(
+        self,
+        engine: UploadEngine,
+        config: S3ClientConfig,
+        bucket: str,
+        key: str,
+        options: PutOptions | None = None,
+        *,
+        size: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._closed = True  # until there is something to clean up
+        self._engine = engine
+        self._bucket = bucket
+        self._key = key
+        self._options = config.put_options if options is None else options
+        self._size = size
+        self._first_size = config.part_size if size is None else equal_part_size(size, config.part_size)
+        self._connections = config.connections
+        self._buffers = PartBuffers(config.upload_buffers, huge_pages=config.huge_pages)
+        self._clock = clock
+        self._position = 0
+        self._buffer: memoryview | None = None  # begins the next part
+        self._filled = 0
+        self._flying: list[_Part] = []
+        self._arrived: list[PartResult] = []
+        self._number = 1  # of the next part
+        self._part_size = self._first_size
+        self._upload_id: str | None = None
+        self._since_advance = 0
+        self._result: PutResult | None = None
+        self._error: BaseException | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    @property
+    def bucket(self) -> str:
+        """The bucket."""
+        return self._bucket
+
+    @property
+    def key(self) -> str:
+        """The key."""
+        return self._key
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` or `abort` was called."""
+        return self._closed
+
+    @property
+    def result(self) -> PutResult | None:
+        """What the store said of the object; None before `close` has returned."""
+        return self._result
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._position
+
+    def write(self, data: Buffer) -> int:
+        """Take bytes, always all of them.
+
+        Args:
+            data: Contiguous memory of any format; it may change as soon as this returns.
+
+        Returns:
+            The number of its bytes.
+
+        Raises:
+            S3Exception: Some part could not be sent. The upload is aborted, and every later call raises this again.
+            TypeError: ``data`` is not memory.
+            ValueError: ``data`` is not contiguous or exceeds the size given, or the stream is closed.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            raise ValueError("write to a closed upload")
+        view = _byte_view(data)
+        if self._size is not None and self._position + view.nbytes > self._size:
+            raise ValueError(f"the upload's size was given as {self._size} bytes, and there are more")
+        try:
+            self._take(view)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self._position += view.nbytes
+        return view.nbytes
+
+    def close(self) -> None:
+        """Send what is left and make the object visible; does nothing the second time.
+
+        Raises:
+            S3Exception: The upload failed, now or in an earlier write; it is aborted.
+            ValueError: Fewer bytes were written than the size given; the upload is aborted.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._error is not None:
+            raise self._error
+        try:
+            self._result = self._finish()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self._release()
+
+    def abort(self) -> None:
+        """Give the upload up: no object, no parts; does nothing once closed."""
+        if not self._closed:
+            self._closed = True
+            self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def __del__(self) -> None:
+        # A forked child drops its copy, too, and must leave the parent's upload alone.
+        if not getattr(self, "_closed", True) and self._pid == os.getpid() and self._error is None:
+            _log.warning("the upload to s3://%s/%s was never closed: it is aborted", self._bucket, self._key)
+            self.abort()
+
+    def __repr__(self) -> str:
+        state = "failed" if self._error is not None else "closed" if self._closed else "open"
+        return (
+            f"<{type(self).__name__} s3://{self._bucket}/{self._key} {state} at {self._position}, "
+            f"{len(self._arrived)} parts arrived, {len(self._flying)} in flight>"
+        )
+
+    def _take(self, view: memoryview) -> None:
+        start, size = 0, view.nbytes
+        is_last = self._size == self._position + size
+        while start < size:
+            room = self._part_size - self._filled
+            left = size - start
+            # Exactly one part may be all there is, which is one PUT then.
+            if (left <= room and self._upload_id is None) or (left < room and not is_last):
+                self._keep(view[start:])
+                break
+            self._send(view[start : start + room])
+            start += room
+        if any(part.borrowed for part in self._flying):
+            self._settle()
+        self._since_advance += size
+        if self._flying and self._since_advance >= _ADVANCE_EVERY:
+            self._flying[0].transfer.advance()
+            self._reap()
+            self._since_advance = 0
+
+    def _keep(self, view: memoryview) -> None:
+        """Copy what does not fill the next part."""
+        buffer = self._buffer
+        while buffer is None:
+            buffer = self._buffer = self._buffers.take(self._part_size)
+            if buffer is None:
+                self._wait_for_one()
+        buffer[self._filled : self._filled + view.nbytes] = view
+        self._filled += view.nbytes
+
+    def _send(self, piece: memoryview) -> None:
+        """Start the next part: what is buffered, then ``piece`` of the caller's memory."""
+        if self._upload_id is None:
+            self._upload_id = self._engine.create_multipart(self._bucket, self._key, self._options)
+        if self._number > MOST_PARTS:
+            raise S3Exception(
+                f"the object needs more than {MOST_PARTS} parts",
+                operation="UploadPart",
+                bucket=self._bucket,
+                key=self._key,
+                remedy="Take a larger part_size.",
+            )
+        while len(self._flying) >= self._connections:
+            self._wait_for_one()
+        body = [] if self._buffer is None else [self._buffer[: self._filled]]
+        if piece.nbytes:
+            body.append(piece)
+        transfer = self._engine.start_part(self._bucket, self._key, self._upload_id, self._number, body)
+        self._flying.append(_Part(transfer, body, self._buffer, piece.nbytes))
+        self._buffer, self._filled = None, 0
+        self._number += 1
+        self._part_size = part_size_at(self._number, self._first_size)
+        if transfer.done():
+            self._reap()
+
+    def _settle(self) -> None:
+        """Return when no part needs the caller's memory any more.
+
+        While the parts move at the speed of memory they are waited for, as a copy would cost more. If the network is
+        the bottleneck, what has not arrived is copied, as far as there are buffers, and goes on from there.
+        """
+        deadline = self._clock() + patience(sum(part.borrowed for part in self._flying))
+        while any(part.borrowed for part in self._flying):
+            left = deadline - self._clock()
+            if left > 0:
+                self._flying[0].transfer.advance(left)
+                self._reap()
+            elif not self._move_borrowed():
+                self._wait_for_one()
+
+    def _move_borrowed(self) -> bool:
+        """Move what is borrowed into buffers, last part first, as it arrives last; False if there are too few."""
+        for part in reversed(self._flying):
+            if not part.borrowed or part.transfer.done():
+                continue
+            size = sum(piece.nbytes for piece in part.body)
+            buffer = self._buffers.take(size) if part.buffer is None else part.buffer
+            if buffer is None:
+                return False
+            buffer[size - part.borrowed : size] = part.body[-1]
+            part.body, part.buffer, part.borrowed = [buffer[:size]], buffer, 0
+            part.transfer.rebase(part.body)
+        self._reap()
+        return True
+
+    def _wait_for_one(self) -> None:
+        self._flying[0].transfer.wait(self._is_some_done)
+        self._reap()
+
+    def _is_some_done(self) -> bool:
+        return any(part.transfer.done() for part in self._flying)
+
+    def _reap(self) -> None:
+        """Take the results of the parts that have arrived."""
+        flying = []
+        for part in self._flying:
+            if part.transfer.done():
+                self._arrived.append(part.transfer.result())
+                if part.buffer is not None:
+                    self._buffers.give_back(part.buffer)
+            else:
+                flying.append(part)
+        self._flying = flying
+
+    def _finish(self) -> PutResult:
+        if self._size is not None and self._position != self._size:
+            raise ValueError(f"the upload's size was given as {self._size} bytes, but {self._position} were written")
+        if self._upload_id is None and self._number == 1:
+            body = [] if self._buffer is None else [self._buffer[: self._filled]]
+            return self._engine.start_put(self._bucket, self._key, body, self._options).result()
+        if self._filled:
+            self._send(memoryview(b""))
+        while self._flying:
+            self._wait_for_one()
+        assert self._upload_id is not None  # noqa: S101  # a second part exists only once the upload does
+        self._arrived.sort(key=lambda part: part.number)
+        return self._engine.complete_multipart(self._bucket, self._key, self._upload_id, self._arrived, self._options)
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self._drop()
+
+    def _drop(self) -> None:
+        """Cancel what is in flight and have the store forget what has arrived."""
+        upload_id, self._upload_id = self._upload_id, None
+        try:
+            for part in self._flying:
+                part.transfer.cancel()
+        finally:
+            self._release()
+        if upload_id is None:
+            return
+        try:
+            self._engine.abort_multipart(self._bucket, self._key, upload_id)
+        except Exception as error:  # noqa: BLE001  # what made the upload fail is what the user must see
+            _log.warning(
+                "parts of the upload %s to s3://%s/%s may remain, as it could not be aborted: %s",
+                upload_id,
+                self._bucket,
+                self._key,
+                error,
+            )
+
+    def _release(self) -> None:
+        self._flying = []
+        self._buffer, self._filled = None, 0
+        self._buffers.clear()
+
+
+def put_object(
+    engine: UploadEngine, config: S3ClientConfig, bucket: str, key: str, data: Buffer, options: PutOptions
+) -> PutResult:
+    """Write an object whose bytes are all there, in one request or, above one part, in equal parts at once.
+
+    Args:
+        engine: Where to write.
+        config: Part size and connections.
+        bucket: The bucket.
+        key: The key.
+        data: The bytes: contiguous memory, sent without a copy.
+        options: Storage class, metadata and so on.
+
+    Returns:
+        What the store said of the object.
+    """
+    view = _byte_view(data)
+    if view.nbytes <= config.part_size:
+        return engine.start_put(bucket, key, [view] if view.nbytes else [], options).result()
+    with PutObjectStream(engine, config, bucket, key, options, size=view.nbytes) as stream:
+        stream.write(view)
+    assert stream.result is not None  # noqa: S101  # close has returned
+    return stream.result
+
+
+def _byte_view(data: Buffer) -> memoryview:
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise ValueError("the data must be contiguous memory in C order")
+    if not view.nbytes:
+        return memoryview(b"")  # an empty shape cannot be cast
+    if view.format == "B" and view.ndim == 1:
+        return view
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError):  # a format that memoryview does not know, such as NumPy's complex
+        return PickleBuffer(data).raw()
