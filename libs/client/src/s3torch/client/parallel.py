@@ -14,7 +14,7 @@ from s3torch.client.errors import InvalidRangeError, ProtocolError
 from s3torch.client.protocols import Gets, Transfer
 from s3torch.client.values import GetInfo, GetRequest, GetResult
 
-__all__ = ["ReadsEngine", "plan_parts", "read_into", "read_range"]
+__all__ = ["ReadsEngine", "plan_parts", "read_available", "read_into", "read_range"]
 
 
 class ReadsEngine(Gets, Protocol):
@@ -132,6 +132,48 @@ def read_into(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, 
     except BaseException:
         first.cancel()
         raise
+
+
+def read_available(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, view: memoryview) -> GetInfo:
+    """Fill ``view`` as far as an object of unknown size has bytes from ``request.start`` on.
+
+    Args:
+        engine: Where to read.
+        config: Part size, connections and huge pages.
+        request: The object, its first byte and, optionally, the byte after the last.
+        view: Writable, contiguous, format ``B``, not empty.
+
+    Returns:
+        What the first response said of the object; its ``length`` is how many bytes were written.
+
+    Raises:
+        InvalidRangeError: The object has no byte there.
+    """
+    start = request.start or 0
+    if request.end is not None:
+        view = view[: request.end - start]
+    if config.huge_pages:
+        advise_huge_pages(view)
+    info: GetInfo | None = None
+
+    def allocate(head: GetInfo) -> memoryview:
+        nonlocal info
+        info = head
+        return view[: head.length]
+
+    first_end = start + min(view.nbytes, config.part_size)
+    first = engine.start_get(replace(request, start=start, end=first_end), into=allocate)
+    try:
+        first.wait(lambda: info is not None)
+        if info is None:
+            first.result()
+            raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
+        view = view[: info.size - start]
+        _Parts(engine, config, replace(request, etag=info.etag), start, view, done=info.length).run(first)
+    except BaseException:
+        first.cancel()
+        raise
+    return replace(info, length=view.nbytes)
 
 
 def _nothing(engine: Gets, request: GetRequest, start: int) -> GetResult:

@@ -13,9 +13,9 @@ from typing import Protocol
 from s3torch.client._memory_pages import BytesBuffer
 from s3torch.client.config import S3ClientConfig
 from s3torch.client.errors import InvalidRangeError, ObjectChangedError
-from s3torch.client.parallel import ReadsEngine, read_into, read_range
+from s3torch.client.parallel import ReadsEngine, read_available, read_into, read_range
 from s3torch.client.protocols import Heads, Into, Transfer
-from s3torch.client.values import GetRequest, GetResult
+from s3torch.client.values import GetInfo, GetRequest, GetResult
 
 __all__ = ["GetObjectStream", "StreamEngine"]
 
@@ -112,7 +112,10 @@ class GetObjectStream:
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to another offset in the object; fetches nothing.
+        """Move to another offset in the object.
+
+        Fetches nothing once the size is known. Before, the size is learnt from the head of the response to a request
+        for what lies there and will be read next: the bytes at the offset, or the object's last ones.
 
         Args:
             offset: Bytes from ``whence``.
@@ -121,16 +124,21 @@ class GetObjectStream:
         Returns:
             The new offset, held between the stream's first byte and its end.
         """
+        self._check_open()
         if whence == io.SEEK_CUR:
             offset += self._position
         elif whence == io.SEEK_END:
+            if self._size is None and self._request.end is None:
+                self._meet(-_FIRST_PIECE)
             offset += self.end
         elif whence != io.SEEK_SET:
             raise ValueError(f"whence must be 0, 1 or 2, got {whence}")
         if offset < self._base:
             raise ValueError(f"cannot seek before the stream's first byte: {offset} < {self._base}")
-        if offset > self._base:
-            offset = min(offset, self.end)
+        if offset > self._base and offset != self._position:
+            if self._size is None:
+                self._meet(offset)
+            offset = min(offset, max(self._base, self.end))
         self._position = offset
         return offset
 
@@ -145,6 +153,8 @@ class GetObjectStream:
         """
         self._check_open()
         everything = size is None or size < 0
+        if everything and not self._pieces:
+            return self._read_unknown(None) if self._size is None or self._position < self.end else b""
         if self._size is None:
             if everything or (size is not None and size >= _DIRECT):
                 return self._read_unknown(None if everything else size)
@@ -175,8 +185,13 @@ class GetObjectStream:
         """
         self._check_open()
         view = memoryview(buffer).cast("B")
-        if not view.nbytes or (self._size is None and not self._fetch_first(self._position)):
+        if not view.nbytes:
             return 0
+        if self._size is None:
+            if view.nbytes >= _DIRECT and not self._pieces:
+                return self._readinto_unknown(view)
+            if not self._fetch_first(self._position):
+                return 0
         count = min(view.nbytes, max(0, self.end - self._position))
         if count:
             self._fill(view[:count])
@@ -218,6 +233,20 @@ class GetObjectStream:
         if start == 0 and self._size is not None and end >= self._size > 0:
             request = replace(request, start=None, end=None)  # for a whole object stores return its checksum
         return self._engine.start_get(request, into=into)
+
+    def lend(self, size: int) -> int:
+        """Give part of the stream's memory bound to a caller who reads ahead by `start_range` into memory of his own.
+
+        Args:
+            size: Bytes wanted.
+
+        Returns:
+            Bytes the caller may use, as long as the stream is open: at most ``read_ahead * part_size`` over all calls.
+        """
+        lent = max(0, min(size, self._limit - self._config.part_size))
+        self._limit -= lent
+        self._make_room(0)
+        return lent
 
     def close(self) -> None:
         """End all that is in flight and drop what is buffered."""
@@ -286,10 +315,61 @@ class GetObjectStream:
         if size is not None:
             end = self._position + size if end is None else min(end, self._position + size)
         start = None if self._position == 0 and end is None else self._position
-        result = read_range(self._engine, self._config, replace(self._request, start=start, end=end, etag=self._etag))
+        request = replace(self._request, start=start, end=end, etag=self._etag, size=self._size)
+        result = read_range(self._engine, self._config, request)
         self._learn(result.info.size, result.info.etag)
         self._position += len(result.data)
         return result.data if isinstance(result.data, bytes) else bytes(result.data)
+
+    def _readinto_unknown(self, view: memoryview) -> int:
+        """Fill a large buffer before anything is known of the object: no HEAD, no piece first."""
+        request = replace(self._request, start=self._position, end=self._request.end, etag=self._etag)
+        try:
+            info = read_available(self._engine, self._config, request, view)
+        except InvalidRangeError:
+            if self.size > self._position:
+                raise
+            return 0
+        self._learn(info.size, info.etag)
+        self._position += info.length
+        return info.length
+
+    def _meet(self, start: int) -> None:
+        """Learn the size from the head of a response whose body, left in flight, is likely to be read next.
+
+        Args:
+            start: Its first byte; negative counts from the object's end.
+        """
+        if self._pieces:  # something is on its way already
+            self._fetch_first(next(iter(self._pieces)))
+            return
+        info: GetInfo | None = None
+
+        def allocate(head: GetInfo) -> memoryview:
+            nonlocal info
+            info = head
+            return memoryview(bytearray(head.length))
+
+        end = None if start < 0 else start + _FIRST_PIECE
+        if end is not None and self._request.end is not None:
+            end = min(end, self._request.end)
+        if end is not None and end <= start:
+            return
+        transfer = self._engine.start_get(
+            replace(self._request, start=start, end=end, etag=self._etag, size=None), allocate
+        )
+        try:
+            transfer.wait(lambda: info is not None)
+            if info is None:
+                transfer.result()
+        except InvalidRangeError:  # nothing there: the caller asks by HEAD
+            return
+        except BaseException:
+            transfer.cancel()
+            raise
+        if info is not None:
+            self._learn(info.size, info.etag)
+            self._add_piece(_Piece(info.start, info.start + info.length, transfer))
 
     def _fetch_first(self, start: int) -> bool:
         """Fetch the first piece, which tells size and ETag; False where there is no byte at ``start``."""
@@ -380,12 +460,14 @@ class GetObjectStream:
 
     def _start_piece(self, start: int, end: int) -> _Piece:
         self._make_room(end - start)
-        transfer = self.start_range(start, end)
-        piece = _Piece(start, end, transfer)
-        self._pieces[start] = piece
-        self._starts.insert(bisect_right(self._starts, start), start)
-        self._held += end - start
+        piece = _Piece(start, end, self.start_range(start, end))
+        self._add_piece(piece)
         return piece
+
+    def _add_piece(self, piece: _Piece) -> None:
+        self._pieces[piece.start] = piece
+        self._starts.insert(bisect_right(self._starts, piece.start), piece.start)
+        self._held += piece.end - piece.start
 
     def _data(self, piece: _Piece) -> bytes:
         """Wait for a piece and return its bytes."""
