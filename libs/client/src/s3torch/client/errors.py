@@ -128,6 +128,9 @@ class InvalidRangeError(S3Exception):
 class RegionError(S3Exception):
     """The bucket is in another region and the request could not be redirected there."""
 
+    region: str | None = None
+    """The bucket's region, where the store named it."""
+
 
 class ThrottledError(S3Exception):
     """The store asked to slow down (429, 503) for longer than the retries last."""

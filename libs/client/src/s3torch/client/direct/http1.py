@@ -1,0 +1,211 @@
+"""HTTP/1.1 response heads and bodies, parsed strictly (RFC 9110, RFC 9112).
+
+What is malformed or ambiguous is an error rather than a guess: a wrong length here would be a wrong byte later.
+"""
+
+from __future__ import annotations
+
+from s3torch.client.errors import ProtocolError
+
+__all__ = ["ChunkedDecoder", "ResponseHead", "content_range", "parse_head"]
+
+_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_TOKEN_BYTES = bytes(sorted(_TOKEN))
+_CONTROLS = bytes(b for b in range(32) if b != 9) + b"\x7f"
+_DIGITS = b"0123456789"
+_HEX = b"0123456789abcdefABCDEF"
+# RFC 9112, section 7.1.1, asks recipients to bound chunk extensions; trailers are bounded alike.
+_LONGEST_LINE = 8192
+_LONGEST_TRAILER = 65536
+
+
+class ResponseHead:
+    """The head of a response.
+
+    Attributes:
+        status: Status code.
+        headers: Names in lower case to values.
+        length: Length of the body in bytes; None where its end has to be found (``is_chunked``, or at the close).
+        is_chunked: Whether the body is in chunks.
+        keeps_alive: Whether the connection can serve another request after the body.
+    """
+
+    __slots__ = ("headers", "is_chunked", "keeps_alive", "length", "status")
+
+    def __init__(
+        self, status: int, headers: dict[bytes, bytes], length: int | None, is_chunked: bool, keeps_alive: bool
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.length = length
+        self.is_chunked = is_chunked
+        self.keeps_alive = keeps_alive
+
+    def text(self, name: bytes) -> str | None:
+        """Return a header's value as text, or None."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} length={self.length} chunked={self.is_chunked}>"
+
+
+def parse_head(raw: bytes, *, is_head: bool = False) -> ResponseHead:
+    """Parse a response's head.
+
+    Args:
+        raw: Status line and headers, up to but without the empty line.
+        is_head: Whether the request was a HEAD, whose response has no body whatever its headers say.
+
+    Returns:
+        The head.
+
+    Raises:
+        ProtocolError: It is not of the form of RFC 9112.
+    """
+    lines = raw.split(b"\r\n")
+    first = lines[0]
+    # status-line = HTTP-version SP status-code SP [ reason-phrase ]
+    version = first[:9]
+    code = first[9:12]
+    if (
+        version not in (b"HTTP/1.1 ", b"HTTP/1.0 ")
+        or not code.isdigit()
+        or len(code) != 3
+        or first[12:13] not in (b" ", b"")
+    ):
+        raise ProtocolError(f"the status line is malformed: {first[:80]!r}")
+    if raw.count(b"\n") != len(lines) - 1 or raw.count(b"\r") != len(lines) - 1:
+        raise ProtocolError("the response's head has a bare CR or LF")
+    status = int(code)
+    headers: dict[bytes, bytes] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        # field-name = token: no space before the colon, no folded lines
+        if not colon or not name or name.translate(None, _TOKEN_BYTES):
+            raise ProtocolError(f"a header line is malformed: {line[:80]!r}")
+        value = value.strip(b" \t")
+        if len(value.translate(None, _CONTROLS)) != len(value):
+            raise ProtocolError(f"a header value has control characters: {line[:80]!r}")
+        name = name.lower()
+        if name in headers:
+            if name == b"content-length":
+                if headers[name] != value:
+                    raise ProtocolError("the response has two lengths")
+                continue
+            value = headers[name] + b", " + value
+        headers[name] = value
+    connection = headers.get(b"connection", b"").lower()
+    keeps_alive = b"close" not in connection if version == b"HTTP/1.1 " else b"keep-alive" in connection
+    length: int | None = None
+    declared = headers.get(b"content-length")
+    if declared is not None:
+        if not declared or declared.translate(None, _DIGITS) or len(declared) > 19:
+            raise ProtocolError(f"Content-Length is malformed: {declared[:80]!r}")
+        length = int(declared)
+    encoding = headers.get(b"transfer-encoding")
+    if is_head or status < 200 or status in (204, 304):
+        return ResponseHead(status, headers, 0, False, keeps_alive)
+    if encoding is not None:
+        # RFC 9112, section 6.3: both together may be an attempt at smuggling; S3 never sends both.
+        if length is not None:
+            raise ProtocolError("the response has both a length and a transfer coding")
+        if encoding.lower() != b"chunked":
+            raise ProtocolError(f"unknown transfer coding: {encoding[:80]!r}")
+        return ResponseHead(status, headers, None, True, keeps_alive)
+    return ResponseHead(status, headers, length, False, keeps_alive and length is not None)
+
+
+def content_range(value: bytes) -> tuple[int, int, int]:
+    """Parse ``Content-Range: bytes first-last/size`` (RFC 9110, section 14.4).
+
+    Args:
+        value: The header's value.
+
+    Returns:
+        First byte, byte after the last, and the whole size.
+
+    Raises:
+        ProtocolError: It is not of that form.
+    """
+    unit, _, rest = value.partition(b" ")
+    span, _, size = rest.partition(b"/")
+    first, _, last = span.partition(b"-")
+    if unit.lower() != b"bytes" or not (first.isdigit() and last.isdigit() and size.isdigit()):
+        raise ProtocolError(f"Content-Range is malformed: {value[:80]!r}")
+    start, end, total = int(first), int(last) + 1, int(size)
+    if not start < end <= total:
+        raise ProtocolError(f"Content-Range is impossible: {value[:80]!r}")
+    return start, end, total
+
+
+class ChunkedDecoder:
+    """Takes the chunks of a body apart (RFC 9112, section 7.1), however the bytes arrive."""
+
+    __slots__ = ("_buffer", "_left", "_state", "_trailer", "body", "is_done")
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.is_done = False
+        self._buffer = bytearray()
+        self._left = 0
+        self._trailer = 0
+        self._state = "size"
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take more bytes.
+
+        Args:
+            data: What came from the connection.
+
+        Raises:
+            ProtocolError: The chunks are malformed, or bytes follow the last one.
+        """
+        self._buffer += data
+        while self._buffer or (self._state == "data" and not self._left):
+            if self.is_done:
+                raise ProtocolError("bytes follow the last chunk")
+            if self._state == "data":
+                if not self._take_data():
+                    return
+            elif not self._take_line():
+                return
+
+    def _take_data(self) -> bool:
+        if self._left:
+            piece = self._buffer[: self._left]
+            self.body += piece
+            self._left -= len(piece)
+            del self._buffer[: len(piece)]
+            return True
+        if len(self._buffer) < 2:
+            return False
+        if self._buffer[:2] != b"\r\n":
+            raise ProtocolError("a chunk does not end where its size says")
+        del self._buffer[:2]
+        self._state = "size"
+        return True
+
+    def _take_line(self) -> bool:
+        end = self._buffer.find(b"\r\n")
+        if end < 0:
+            if len(self._buffer) > _LONGEST_LINE:
+                raise ProtocolError("a chunk's size line is too long")
+            return False
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 2]
+        if self._state == "trailer":
+            self._trailer += end
+            if self._trailer > _LONGEST_TRAILER:
+                raise ProtocolError("the trailer is too long")
+            if not line:
+                if self._buffer:
+                    raise ProtocolError("bytes follow the last chunk")
+                self.is_done = True
+            return True
+        size = line.partition(b";")[0].rstrip(b" \t")
+        if not size or size.translate(None, _HEX) or len(size) > 15:
+            raise ProtocolError(f"a chunk's size is malformed: {line[:80]!r}")
+        self._left = int(size, 16)
+        self._state = "data" if self._left else "trailer"
+        return True
