@@ -263,7 +263,7 @@ def error_for(
         key=key,
         status=status,
         code=code,
-        request_id=request_id,
+        request_id=request_id or None,
         remedy=rule.remedy,
         is_retryable=rule.is_retryable,
     )
