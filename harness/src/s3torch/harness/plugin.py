@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer
+    from s3torch.harness.servers import MotoServer, Origin
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +29,22 @@ def moto_server() -> Iterator[MotoServer]:
 def s3_bucket(moto_server: MotoServer) -> str:
     """The name of a fresh, empty bucket on ``moto_server``."""
     return moto_server.create_bucket(f"test-{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def origin() -> Iterator[Origin]:
+    """The nginx origin, one for the whole run; skips the test where nginx is missing, naming the packages."""
+    from s3torch.harness.servers import Origin, OriginUnavailableError
+
+    server = Origin()
+    try:
+        server.start()
+    except OriginUnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture

@@ -2,5 +2,6 @@
 
 from s3torch.harness.servers._process import ServerError
 from s3torch.harness.servers.moto import MotoServer, RecordedRequest
+from s3torch.harness.servers.origin import Origin, OriginUnavailableError
 
-__all__ = ["MotoServer", "RecordedRequest", "ServerError"]
+__all__ = ["MotoServer", "Origin", "OriginUnavailableError", "RecordedRequest", "ServerError"]

@@ -10,6 +10,8 @@ Standard library only, because each server process imports it first.
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -38,8 +40,10 @@ def watch(on_end: Callable[[], None]) -> None:
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
 
 
-def _guard(command: Sequence[str]) -> int:
-    """Run ``command`` until it ends or standard input does, and return its exit status."""
+def _guard(command: Sequence[str], directory: str) -> int:
+    """Run ``command`` until it ends or standard input does; remove ``directory`` and return the exit status."""
+    # An exception, so that the clean-up below runs.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     watch(process.terminate)
     try:
@@ -51,7 +55,9 @@ def _guard(command: Sequence[str]) -> int:
                 process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    sys.exit(_guard(sys.argv[1:]))
+    # python -m s3torch.harness.servers._lifeline DIRECTORY COMMAND [ARGUMENT ...]
+    sys.exit(_guard(sys.argv[2:], sys.argv[1]))

@@ -1,0 +1,351 @@
+"""A fast S3-shaped origin for benchmarks: nginx, from the system's packages, over files on a memory file system.
+
+It answers at the speed of ``sendfile``, so that a client is measured and not its server. What S3 knows and plain files
+do not (credentials, metadata, versions) it does not check; ``nginx/s3.lua`` says which keys it cannot hold.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+from s3torch.harness.servers._address import ACCESS_KEY, REGION, SECRET_KEY, dummy_environment, foreign_variables
+from s3torch.harness.servers._process import ServerError, ServerProcess
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+_MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
+_OPTIONAL_PARTS = ("proxy", "fastcgi", "uwsgi", "scgi")
+_STARTS = 3
+_BLOCK = 1024 * 1024
+_REMEDY = (
+    "The benchmark origin needs nginx with its Lua module from the system's packages: on Debian and Ubuntu "
+    "`apt-get install nginx libnginx-mod-http-lua`."
+)
+_SERVER = Template(
+    """\
+server {
+  listen 127.0.0.1:$port $options;
+  set $$s3_latency_ms $latency;
+  set $$s3_discard $discard;
+  $extra
+  include $run/locations.conf;
+}
+"""
+)
+
+
+class OriginUnavailableError(ServerError):
+    """nginx or its Lua module is missing; the message names the packages."""
+
+
+def find_nginx() -> tuple[str, str, str]:
+    """Find nginx and the folder of its modules.
+
+    Returns:
+        The program, the folder, and what ``nginx -V`` prints.
+
+    Raises:
+        OriginUnavailableError: If either is missing.
+    """
+    # Distributions put it where the search path of an ordinary user may not lead.
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/sbin")
+    if program is None:
+        raise OriginUnavailableError(f"nginx was not found. {_REMEDY}")
+    build = subprocess.run([program, "-V"], capture_output=True, text=True, timeout=10, check=False).stderr
+    folder = re.search(r"--modules-path=(\S+)", build)
+    for module in _MODULES:
+        if folder is None or not Path(folder[1], module).exists():
+            raise OriginUnavailableError(f"nginx has no module {module}. {_REMEDY}")
+    assert folder is not None
+    return program, folder[1], build
+
+
+class Origin:
+    """The origin; a context manager. One set of buckets behind four endpoints.
+
+    Args:
+        latency: Seconds before the first byte of each answer of ``latency_endpoint``.
+        rate: Bytes per second at which each of its connections is capped.
+        workers: nginx worker processes; by default one for each of at most two cores.
+        start_timeout: Seconds until it must answer.
+
+    Raises:
+        OriginUnavailableError: On entering, where nginx is missing.
+        ServerError: On entering, if it does not start; the message ends with what it printed.
+    """
+
+    region = REGION
+    """The region to give to clients."""
+    access_key = ACCESS_KEY
+    """A dummy access key id; any is accepted."""
+    secret_key = SECRET_KEY
+    """A dummy secret access key."""
+
+    def __init__(
+        self,
+        *,
+        latency: float = 0.030,
+        rate: int = 90_000_000,
+        workers: int | None = None,
+        start_timeout: float = 30.0,
+    ) -> None:
+        self._latency = latency
+        self._rate = rate
+        self._workers = workers or min(2, os.cpu_count() or 1)
+        self._start_timeout = start_timeout
+        self._process: ServerProcess | None = None
+        self._directory: Path | None = None
+        self._ports: list[int] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Origin {self.endpoint if self._process else 'stopped'}>"
+
+    @property
+    def endpoint(self) -> str:
+        """Plain HTTP."""
+        return f"http://127.0.0.1:{self._port(0)}"
+
+    @property
+    def latency_endpoint(self) -> str:
+        """Plain HTTP with a delayed first byte and a capped rate per connection, as S3 has them."""
+        return f"http://127.0.0.1:{self._port(1)}"
+
+    @property
+    def discard_endpoint(self) -> str:
+        """Plain HTTP; the bodies of uploads are read and dropped, and nothing is stored."""
+        return f"http://127.0.0.1:{self._port(2)}"
+
+    @property
+    def tls_endpoint(self) -> str:
+        """HTTPS, with a certificate that ``ca_bundle`` vouches for."""
+        return f"https://127.0.0.1:{self._port(3)}"
+
+    @property
+    def ca_bundle(self) -> str:
+        """The file that clients of ``tls_endpoint`` must trust, for instance by ``AWS_CA_BUNDLE``."""
+        return str(self._running_directory() / "run" / "ca.pem")
+
+    @property
+    def root(self) -> Path:
+        """The folder of buckets: object KEY of bucket BUCKET is the file ``root / BUCKET / KEY``."""
+        return self._running_directory() / "data"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server's guard, which leads the process group of nginx."""
+        if self._process is None:
+            raise ServerError("the origin is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; prefer the ``with`` statement."""
+        if self._process is not None:
+            return
+        program, modules, build = find_nginx()
+        for tries_left in reversed(range(_STARTS)):
+            directory = Path(tempfile.mkdtemp(prefix="s3torch-origin-", dir=_memory_folder()))
+            try:
+                self._configure(directory, modules, build)
+                self._launch(program, directory)
+                return
+            except BaseException as error:
+                shutil.rmtree(directory, ignore_errors=True)
+                # Another process may have taken a port between its choice and nginx's start.
+                if not tries_left or "Address already in use" not in str(error):
+                    raise
+
+    def stop(self) -> None:
+        """End the server and remove its files; does nothing the second time."""
+        process, self._process = self._process, None
+        directory, self._directory = self._directory, None
+        if process is not None:
+            process.stop()
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def env(self, endpoint: str | None = None) -> dict[str, str]:
+        """Return the variables by which any AWS client finds an endpoint, trusts it and gets in.
+
+        Args:
+            endpoint: One of the four; the plain one by default.
+        """
+        endpoint = endpoint or self.endpoint
+        found = {**dummy_environment(), "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
+        if endpoint.startswith("https"):
+            found["AWS_CA_BUNDLE"] = self.ca_bundle
+        return found
+
+    def boto3_client(self, endpoint: str | None = None) -> Any:
+        """Return a new boto3 S3 client, path style, independent of the environment.
+
+        Args:
+            endpoint: One of the four; the plain one by default.
+        """
+        import boto3
+        from botocore.config import Config
+
+        endpoint = endpoint or self.endpoint
+        session = boto3.session.Session(
+            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, region_name=self.region
+        )
+        return session.client(
+            "s3",
+            endpoint_url=endpoint,
+            verify=self.ca_bundle if endpoint.startswith("https") else None,
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, proxies={}),
+        )
+
+    def create_bucket(self, name: str) -> str:
+        """Create a bucket.
+
+        Args:
+            name: Its name.
+
+        Returns:
+            The name.
+        """
+        (self.root / name).mkdir(exist_ok=True)
+        return name
+
+    def fill(self, bucket: str, key: str, size: int, *, seed: int = 0) -> None:
+        """Store an object of reproducible content in which no two aligned MiB are equal, past the network.
+
+        Args:
+            bucket: An existing bucket.
+            key: Its key.
+            size: Its length in bytes.
+            seed: Another one gives other content.
+        """
+        path = self.root / bucket / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        block = random.Random(seed).randbytes(min(size, _BLOCK))
+        with path.open("wb") as file:
+            for number, start in enumerate(range(0, size, _BLOCK)):
+                file.write((number.to_bytes(8, "little") + block[8:])[: size - start])
+
+    def _port(self, index: int) -> int:
+        if self._process is None:
+            raise ServerError("the origin is not running; use it as a context manager or call start()")
+        return self._ports[index]
+
+    def _running_directory(self) -> Path:
+        if self._directory is None:
+            raise ServerError("the origin is not running; use it as a context manager or call start()")
+        return self._directory
+
+    def _configure(self, directory: Path, modules: str, build: str) -> None:
+        run, root = directory / "run", directory / "data"
+        for folder in (run / "lua", root / ".temporary", root / ".uploads"):
+            folder.mkdir(parents=True)
+        for file in resources.files("s3torch.harness.servers").joinpath("nginx").iterdir():
+            if file.name.endswith(".lua"):
+                (run / "lua" / file.name).write_bytes(file.read_bytes())
+        # Imported late: only this needs it, and tests on moto should not wait for it.
+        from s3torch.harness.servers._certificates import make_certificates
+
+        certificates = make_certificates(run)
+        self._ports = _free_ports(4)
+        tls = (
+            f"ssl_certificate {certificates.certificate}; ssl_certificate_key {certificates.key}; "
+            "ssl_protocols TLSv1.2 TLSv1.3;"
+        )
+        kinds = [
+            {"options": "reuseport", "latency": 0, "discard": 0, "extra": ""},
+            {
+                "options": "reuseport",
+                "latency": self._latency * 1000,
+                "discard": 0,
+                "extra": f"limit_rate {self._rate};",
+            },
+            {"options": "reuseport", "latency": 0, "discard": 1, "extra": ""},
+            {"options": "reuseport ssl", "latency": 0, "discard": 0, "extra": tls},
+        ]
+        servers = [_SERVER.substitute(kind, port=port, run=run) for kind, port in zip(kinds, self._ports, strict=True)]
+        # The folders that nginx was built with belong to the system; an ordinary user cannot make them.
+        temporary = [
+            f"{part}_temp_path {run}/{part};"
+            for part in _OPTIONAL_PARTS
+            if f"--without-http_{part}_module" not in build
+        ]
+        values = {
+            "load_modules": "\n".join(f"load_module {modules}/{name};" for name in _MODULES),
+            # Started by root, the workers would otherwise be a user who cannot read the data.
+            "user": "user root;" if hasattr(os, "geteuid") and os.geteuid() == 0 else "",
+            "workers": self._workers,
+            "run": run,
+            "lua": run / "lua",
+            "root": root,
+            "temp_paths": "\n".join(temporary),
+            "servers": "\n".join(servers),
+        }
+        (run / "nginx.conf").write_text(_template("nginx.conf").substitute(values), encoding="utf-8")
+        (run / "locations.conf").write_text(_template("locations.conf").template, encoding="utf-8")
+
+    def _launch(self, program: str, directory: Path) -> None:
+        run = str(directory / "run")
+        nginx = [program, "-p", run, "-e", "stderr", "-c", f"{run}/nginx.conf"]
+        guard = [sys.executable, "-m", "s3torch.harness.servers._lifeline", str(directory)]
+        foreign = foreign_variables(list(os.environ))
+        env = {name: value for name, value in os.environ.items() if name not in foreign}
+        process = ServerProcess(guard + nginx, env=env)
+        try:
+            process.wait_until(self._answers, what="the nginx origin", timeout=self._start_timeout)
+        except BaseException:
+            process.stop()
+            raise
+        self._process, self._directory = process, directory
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self._ports[0], timeout=5.0)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+def _template(name: str) -> Template:
+    text = resources.files("s3torch.harness.servers").joinpath("nginx").joinpath(f"{name}.template").read_text("utf-8")
+    return Template(text)
+
+
+def _memory_folder() -> str | None:
+    folder = Path("/dev/shm")
+    return str(folder) if folder.is_dir() and os.access(folder, os.W_OK) else None
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
