@@ -336,7 +336,7 @@ def _template(name: str) -> Template:
 
 
 def _memory_folder() -> str | None:
-    folder = Path("/dev/shm")
+    folder = Path("/dev/shm")  # noqa: S108 - only a fresh folder of its own is made in it
     return str(folder) if folder.is_dir() and os.access(folder, os.W_OK) else None
 
 
