@@ -103,6 +103,11 @@ class GetObjectStream:
         return self.size if end is None else min(end, self.size)
 
     @property
+    def buffered(self) -> list[tuple[int, int]]:
+        """First byte and byte after the last of each stretch that is buffered or on its way."""
+        return [(start, self._pieces[start].end) for start in self._starts]
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
@@ -233,6 +238,17 @@ class GetObjectStream:
         if start == 0 and self._size is not None and end >= self._size > 0:
             request = replace(request, start=None, end=None)  # for a whole object stores return its checksum
         return self._engine.start_get(request, into=into)
+
+    def learn(self, info: GetInfo) -> None:
+        """Hold the stream to what a response to `start_range` said of the object.
+
+        Args:
+            info: What the response's head said.
+
+        Raises:
+            ObjectChangedError: It is another object than the stream has read.
+        """
+        self._learn(info.size, info.etag)
 
     def lend(self, size: int) -> int:
         """Give part of the stream's memory bound to a caller who reads ahead by `start_range` into memory of his own.
