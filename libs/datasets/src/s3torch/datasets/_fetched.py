@@ -1,0 +1,120 @@
+"""An object that was fetched ahead, and the streams that serve from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from s3torch.client import (
+    Engine,
+    GetInfo,
+    GetObjectStream,
+    GetRequest,
+    GetResult,
+    HeadObjectResult,
+    InvalidRangeError,
+    ObjectInfo,
+    S3BucketKeyData,
+    S3ClientConfig,
+    S3Exception,
+    Transfer,
+)
+from s3torch.client.answers import check_answer, place
+from s3torch.client.protocols import Into
+from s3torch.client.transfers import run_now
+
+__all__ = ["FetchedObject"]
+
+
+class FetchedObject:
+    """An object whose first bytes, or all, are here already: opens its streams, and is the engine to them.
+
+    A request for bytes that are here is answered from them, any other goes on to the engine. What failed fails again
+    for whoever reads.
+
+    Args:
+        engine: Where to read the rest.
+        config: Options of the streams.
+        item: The object.
+        transfer: The fetch of its first bytes, ended.
+    """
+
+    clips_ranges = True
+    """Tells readers that its streams end where the object ends, however much is asked for."""
+
+    def __init__(
+        self, engine: Engine, config: S3ClientConfig, item: S3BucketKeyData, transfer: Transfer[GetResult]
+    ) -> None:
+        self._engine = engine
+        self._config = config
+        self._item = item
+        self._transfer: Transfer[GetResult] | None = transfer
+        self._fetched: GetResult | None = None
+        try:
+            self._fetched = transfer.result()
+        except InvalidRangeError:
+            self._transfer = None  # an empty object has no first byte to give; a stream finds that out for itself
+        except S3Exception:
+            pass  # raised again where it is read
+
+    def get_object_info(self) -> ObjectInfo | HeadObjectResult:
+        """Return what is known of the object."""
+        if self._item.object_info is not None:
+            return self._item.object_info
+        if self._fetched is not None:
+            info = self._fetched.info
+            return HeadObjectResult(info.etag, info.size, info.last_modified)
+        return self._engine.head(self._item.bucket, self._item.key)
+
+    def __call__(self, start: int | None = None, end: int | None = None) -> GetObjectStream:
+        """Open the object or a range of it.
+
+        Args:
+            start: First byte; None is 0.
+            end: Byte after the last; None is the object's end.
+
+        Returns:
+            A stream that sends no request for bytes that are here.
+        """
+        whole = start is None and end is None
+        info = None if self._fetched is None else self._fetched.info
+        etag, size = (None, None) if info is None else (info.etag or None, info.size)
+        request = GetRequest(self._item.bucket, self._item.key, None if whole else start or 0, end, etag, size)
+        stream = GetObjectStream(self, self._config, request)
+        if whole and self._fetched is not None:
+            stream.prefetch([(0, len(self._fetched.data))])
+        return stream
+
+    def start_get(self, request: GetRequest, into: Into = None) -> Transfer[GetResult]:
+        """Answer from the bytes that are here, or let the engine."""
+        if self._fetched is None:
+            return self._transfer or self._engine.start_get(request, into)
+        info, here = self._fetched.info, len(self._fetched.data)
+        start, end = request.start or 0, info.size if request.end is None else min(request.end, info.size)
+        if not 0 <= start < end <= here:
+            return self._engine.start_get(request, into)
+        if into is None and end - start == here and self._transfer is not None:
+            return self._transfer
+        data = memoryview(self._fetched.data)[start:end]
+        return run_now(lambda: _answer(request, data, replace(info, start=start, length=end - start), into))
+
+    def head(self, bucket: str, key: str) -> HeadObjectResult:
+        """Ask the engine."""
+        return self._engine.head(bucket, key)
+
+    def helper_threads(self, size: int) -> int:
+        """Ask the engine; none for what is here."""
+        here = 0 if self._fetched is None else len(self._fetched.data)
+        return self._engine.helper_threads(size) if size > here else 0
+
+    def release_thread(self) -> None:
+        """Pass on to the engine."""
+        self._engine.release_thread()
+
+
+def _answer(request: GetRequest, data: memoryview, info: GetInfo, into: Into) -> GetResult:
+    check_answer(request, info)
+    view = place(request, info, into)
+    if view is None:
+        return GetResult(request, bytes(data), info)
+    view[:] = data
+    return GetResult(request, view, info)

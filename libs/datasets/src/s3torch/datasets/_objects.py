@@ -1,0 +1,69 @@
+"""Which objects a dataset holds: the functions that a dataset calls with its client to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeAlias
+
+from s3torch.client import S3BucketKeyData, S3Uri, parse_s3_uri
+from s3torch.readers import ReaderClient
+
+__all__ = ["GetDatasetObjects", "objects_by_uri", "objects_under_prefix"]
+
+GetDatasetObjects: TypeAlias = Callable[[ReaderClient], Iterable[S3BucketKeyData]]
+"""Given a client, name the objects of a dataset, in order."""
+
+
+def objects_under_prefix(s3_uri: str) -> GetDatasetObjects:
+    """Check a prefix and return the function that lists it.
+
+    Args:
+        s3_uri: ``s3://bucket`` or ``s3://bucket/prefix``. The prefix is a plain one: ``train`` matches ``training/1``,
+            too, and objects of zero bytes that consoles make to show a folder count like any other.
+
+    Returns:
+        A picklable function that lists page by page, in key order.
+
+    Raises:
+        TypeError: The URI is not a string.
+        ValueError: The URI is malformed.
+    """
+    return partial(_list, uri=parse_s3_uri(s3_uri))
+
+
+def objects_by_uri(object_uris: str | Iterable[str]) -> GetDatasetObjects:
+    """Check the URIs of objects and return the function that names them; it sends no request.
+
+    Args:
+        object_uris: One URI or any number of them, each ``s3://bucket/key``.
+
+    Returns:
+        A picklable function that names the objects in the order given, duplicates included.
+
+    Raises:
+        TypeError: What is given is no string and no iterable of strings.
+        ValueError: A URI is malformed or has no key.
+    """
+    if isinstance(object_uris, str):
+        object_uris = (object_uris,)
+    if not isinstance(object_uris, Iterable):
+        raise TypeError(f"object_uris must be a str or an iterable of str, got {type(object_uris).__name__}")
+    return partial(_name, uris=tuple(_parse_object(uri) for uri in object_uris))
+
+
+def _parse_object(uri: str) -> S3Uri:
+    parsed = parse_s3_uri(uri)
+    if not parsed.key:
+        raise ValueError(f"S3 URI without a key: {uri!r}; expected s3://bucket/key")
+    return parsed
+
+
+def _list(client: ReaderClient, uri: S3Uri) -> Iterator[S3BucketKeyData]:
+    for page in client.list_objects(uri.bucket, uri.key):
+        for info in page.object_info:
+            yield S3BucketKeyData(uri.bucket, info.key, info)
+
+
+def _name(client: ReaderClient, uris: tuple[S3Uri, ...]) -> Iterator[S3BucketKeyData]:  # noqa: ARG001  # GetDatasetObjects
+    return (S3BucketKeyData(bucket, key) for bucket, key in uris)

@@ -1,0 +1,132 @@
+"""`S3IterableDataset`: objects one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import IterableDataset
+
+from s3torch.client import S3ClientConfig
+from s3torch.datasets._dataset import S3Dataset, identity
+from s3torch.datasets._objects import GetDatasetObjects, objects_by_uri, objects_under_prefix
+from s3torch.datasets._sharding import ProcessGroup, current_process_group, current_shard
+from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["S3IterableDataset"]
+
+
+class S3IterableDataset(S3Dataset, IterableDataset[Any]):
+    """A dataset of S3 objects in order: ``transform(reader)`` of each object's reader.
+
+    The objects are listed anew, page by page, whenever it is iterated. While one is consumed the next small ones
+    (``part_size`` at most) are being fetched, ``s3client_config.window`` objects and ``window_bytes`` bytes at most;
+    larger ones are read by their reader, in parallel parts. Readers that promise to fetch only ranges
+    (``range_based``, ``dcp_optimized``) keep that promise: nothing is fetched for them ahead.
+
+    Args:
+        region: Region of the objects, such as ``us-east-1``; None takes the environment's or the profile's.
+        get_dataset_objects: Given a client, names the objects. `from_prefix` and `from_objects` supply it.
+        endpoint: URL of an S3-compatible store; None takes the environment's or Amazon's.
+        transform: Makes a sample of an object's reader; by default the reader is the sample.
+        s3client_config: Options of the client.
+        enable_sharding: Share the objects out among the ranks of torch's process group and the ``DataLoader`` workers
+            of each, as they are when iterating: every object goes to exactly one of them. Without it everyone gets
+            every object.
+        reader_constructor: Which reader; None is ``S3ReaderConstructor.default()``.
+    """
+
+    _style = "iterable"
+
+    def __init__(
+        self,
+        region: str | None,
+        get_dataset_objects: GetDatasetObjects,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        enable_sharding: bool = False,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+    ) -> None:
+        super().__init__(region, get_dataset_objects, endpoint, transform, s3client_config, reader_constructor)
+        self._enable_sharding = bool(enable_sharding)
+        self._parents: ProcessGroup | None = None
+
+    @classmethod
+    def from_prefix(
+        cls,
+        s3_uri: str,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        enable_sharding: bool = False,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+    ) -> Self:
+        """Make a dataset of all objects whose keys begin with a prefix, in key order.
+
+        Args:
+            s3_uri: ``s3://bucket/prefix``; ``s3://bucket`` is the whole bucket.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            enable_sharding: As in the constructor.
+            reader_constructor: As in the constructor.
+
+        Returns:
+            The dataset; no request has been sent.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: The URI is malformed.
+        """
+        objects = objects_under_prefix(s3_uri)
+        return cls(region, objects, endpoint, transform, s3client_config, enable_sharding, reader_constructor)
+
+    @classmethod
+    def from_objects(
+        cls,
+        object_uris: str | Iterable[str],
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        enable_sharding: bool = False,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+    ) -> Self:
+        """Make a dataset of the objects named, in the order given.
+
+        Args:
+            object_uris: One ``s3://bucket/key`` or any number of them.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            enable_sharding: As in the constructor.
+            reader_constructor: As in the constructor.
+
+        Returns:
+            The dataset; no request has been sent, and none will be to find out whether the objects exist.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: A URI is malformed or has no key.
+        """
+        objects = objects_by_uri(object_uris)
+        return cls(region, objects, endpoint, transform, s3client_config, enable_sharding, reader_constructor)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Return an iterator of samples; the shard is decided here, the listing begins with the first sample."""
+        if not self._enable_sharding:
+            return self._samples(self._objects())
+        return self._samples(current_shard(self._parents).take(self._objects()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle as configuration, with this process's rank: a worker that is no fork cannot ask for it."""
+        return {**self.__dict__, "_parents": current_process_group()}

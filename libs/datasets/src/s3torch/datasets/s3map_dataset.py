@@ -1,0 +1,131 @@
+"""`S3MapDataset`: objects by index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import Dataset
+
+from s3torch.client import S3BucketKeyData, S3ClientConfig
+from s3torch.datasets._dataset import S3Dataset, identity
+from s3torch.datasets._objects import GetDatasetObjects, objects_by_uri, objects_under_prefix
+from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["S3MapDataset"]
+
+
+class S3MapDataset(S3Dataset, Dataset[Any]):
+    """A dataset of S3 objects, each by its index: ``transform(reader)`` of the object's reader.
+
+    The objects are listed when the first length or item is asked for, once. A pickled copy takes the listing along, so
+    that an index means the same object in every ``DataLoader`` worker. A ``DataLoader`` gets its batches through
+    ``__getitems__``, which fetches the objects of a batch at the same time.
+
+    Args:
+        region: Region of the objects, such as ``us-east-1``; None takes the environment's or the profile's.
+        get_dataset_objects: Given a client, names the objects. `from_prefix` and `from_objects` supply it.
+        endpoint: URL of an S3-compatible store; None takes the environment's or Amazon's.
+        transform: Makes a sample of an object's reader; by default the reader is the sample.
+        s3client_config: Options of the client.
+        reader_constructor: Which reader; None is ``S3ReaderConstructor.default()``.
+    """
+
+    _style = "map"
+
+    def __init__(
+        self,
+        region: str | None,
+        get_dataset_objects: GetDatasetObjects,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+    ) -> None:
+        super().__init__(region, get_dataset_objects, endpoint, transform, s3client_config, reader_constructor)
+        self._listing: list[S3BucketKeyData] | None = None
+
+    @classmethod
+    def from_prefix(
+        cls,
+        s3_uri: str,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+    ) -> Self:
+        """Make a dataset of all objects whose keys begin with a prefix, in key order.
+
+        Args:
+            s3_uri: ``s3://bucket/prefix``; ``s3://bucket`` is the whole bucket.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            reader_constructor: As in the constructor.
+
+        Returns:
+            The dataset; no request has been sent.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: The URI is malformed.
+        """
+        objects = objects_under_prefix(s3_uri)
+        return cls(region, objects, endpoint, transform, s3client_config, reader_constructor)
+
+    @classmethod
+    def from_objects(
+        cls,
+        object_uris: str | Iterable[str],
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+    ) -> Self:
+        """Make a dataset of the objects named, in the order given.
+
+        Args:
+            object_uris: One ``s3://bucket/key`` or any number of them.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            reader_constructor: As in the constructor.
+
+        Returns:
+            The dataset; no request has been sent, and none will be to find out whether the objects exist.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: A URI is malformed or has no key.
+        """
+        objects = objects_by_uri(object_uris)
+        return cls(region, objects, endpoint, transform, s3client_config, reader_constructor)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __getitem__(self, index: int) -> Any:
+        """Return one sample; negative indices count from the end."""
+        return self._sample(self._listed[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Return the samples of a batch, in order; their objects are fetched at the same time."""
+        if type(self).__getitem__ is not S3MapDataset.__getitem__:
+            return [self[index] for index in indices]  # a subclass makes its samples in its own way
+        listed = self._listed
+        return list(self._samples([listed[index] for index in indices]))
+
+    @property
+    def _listed(self) -> list[S3BucketKeyData]:
+        if self._listing is None:
+            self._listing = list(self._objects())
+        return self._listing
