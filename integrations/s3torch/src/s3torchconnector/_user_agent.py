@@ -1,0 +1,5 @@
+"""What requests call themselves."""
+
+from s3torch.client import UserAgent
+
+__all__ = ["UserAgent"]

@@ -1,0 +1,5 @@
+"""The reader of ranges."""
+
+from s3torch.readers import RangedS3Reader
+
+__all__ = ["RangedS3Reader"]

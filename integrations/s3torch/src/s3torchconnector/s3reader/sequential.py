@@ -1,0 +1,5 @@
+"""The default reader."""
+
+from s3torch.readers import SequentialS3Reader
+
+__all__ = ["SequentialS3Reader"]
