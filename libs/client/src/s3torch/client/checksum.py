@@ -18,7 +18,7 @@ __all__ = ["choose_algorithm", "compute", "find_checksum"]
 
 _HEADER = "x-amz-checksum-"
 # Fastest first: what a response offers is compared with the first of these that can be computed.
-_PREFERRED = ("crc64nvme", "crc32c", "crc32", "sha256", "sha1")
+_PREFERRED = tuple((name, f"{_HEADER}{name}".encode()) for name in ("crc64nvme", "crc32c", "crc32", "sha256", "sha1"))
 
 
 @lru_cache(maxsize=1)
@@ -96,8 +96,8 @@ def find_checksum(headers: Mapping[bytes, bytes]) -> tuple[str, str] | None:
         Algorithm and value; None where there is none that can be computed. A checksum of part checksums (it ends in
         ``-N``) says nothing of the bytes themselves.
     """
-    for algorithm in _PREFERRED:
-        value = headers.get(f"{_HEADER}{algorithm}".encode())
+    for algorithm, header in _PREFERRED:
+        value = headers.get(header)
         if value is None or b"-" in value:
             continue
         if algorithm in ("crc64nvme", "crc32c") and _awscrt() is None:

@@ -24,8 +24,8 @@ __all__ = [
     "S3NotFoundError",
     "S3TimeoutError",
     "ServerError",
-    "ThrottledError",
     "TLSError",
+    "ThrottledError",
 ]
 
 

@@ -75,27 +75,33 @@ def read_range(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest)
         info = head
         end = head.size if request.end is None else min(request.end, head.size)
         buffer = BytesBuffer(end - start, huge_pages=config.huge_pages)
-        return buffer.view[: head.length]
+        return buffer.view if head.length == end - start else buffer.view[: head.length]
 
-    first_end = start + config.part_size if request.end is None else min(request.end, start + config.part_size)
-    first = engine.start_get(replace(request, start=start, end=first_end), into=allocate)
-    try:
-        first.wait(lambda: info is not None)
-        if first.done():
-            try:
-                first.result()
-            except InvalidRangeError:
-                if start == 0:  # an empty object has no first byte to give
-                    return _nothing(engine, request, 0)
-                raise
-        if buffer is None or info is None:
-            raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
-        rest = _Parts(engine, config, replace(request, etag=info.etag), start, buffer.view, done=info.length)
-        rest.run(first)
-    except BaseException:
-        first.cancel()
-        raise
-    return GetResult(request, buffer.take(), replace(info, length=info.length + rest.total))
+    def fetch() -> bool:
+        """Fill the memory; False for an empty object. When it returns no view of the memory is left but its own."""
+        first_end = start + config.part_size if request.end is None else min(request.end, start + config.part_size)
+        first = engine.start_get(replace(request, start=start, end=first_end), into=allocate)
+        try:
+            first.wait(lambda: info is not None)
+            if buffer is None or info is None:
+                try:
+                    first.result()
+                except InvalidRangeError:
+                    if start == 0:  # an empty object has no first byte to give
+                        return False
+                    raise
+                raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
+            parts = _Parts(engine, config, replace(request, etag=info.etag), start, buffer.view, done=info.length)
+            parts.run(first)
+        except BaseException:
+            first.cancel()
+            raise
+        return True
+
+    if not fetch() or buffer is None or info is None:
+        return _nothing(engine, request, 0)
+    length = buffer.view.nbytes
+    return GetResult(request, buffer.take(), replace(info, length=length))
 
 
 def read_into(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, view: memoryview) -> None:
@@ -193,14 +199,14 @@ class _Parts:
         self._request = request
         self._start = start
         self._view = view
-        self.total = view.nbytes - done
+        self._total = view.nbytes - done
         self._left = deque(plan_parts(start + done, start + view.nbytes, config.part_size))
         self._connections = config.connections
         self._error: BaseException | None = None
 
     def run(self, first: Transfer[GetResult] | None) -> None:
         """Fetch all parts, and finish ``first``, which the caller has started; returns when nothing is in flight."""
-        helpers = min(self._engine.helper_threads(self.total), len(self._left))
+        helpers = min(self._engine.helper_threads(self._total), len(self._left))
         share = max(1, -(-self._connections // (helpers + 1)))
         threads = [
             threading.Thread(target=self._help, args=(share,), name="s3torch-read", daemon=True) for _ in range(helpers)

@@ -30,7 +30,7 @@ def get_many(
     Args:
         engine: Where to read.
         requests: What to read; pulled as the window moves.
-        window: Requests in flight or undelivered at most.
+        window: Requests in flight at most; as many again may wait to be delivered in order.
         window_bytes: Bytes in flight or undelivered at most; one request is always allowed.
         return_errors: Yield a request's error at its place and go on, rather than raise it.
 
@@ -40,45 +40,80 @@ def get_many(
     Raises:
         S3Exception: At the place of the request that failed, unless ``return_errors``; what follows is cancelled.
     """
-    source = iter(requests)
-    flying: deque[tuple[Transfer[GetResult], int]] = deque()
-    held = 0
-    waiting: GetRequest | None = None  # drawn from the source, but too large for what is left of the window
-    exhausted = False
+    moving = _Window(engine, iter(requests), window, window_bytes)
     try:
-        while True:
-            while not exhausted and len(flying) < window:
-                if waiting is None:
-                    waiting = next(source, None)
-                    if waiting is None:
-                        exhausted = True
-                        break
-                size = _size(waiting)
-                if flying and held + size > window_bytes:
-                    break
-                flying.append((engine.start_get(waiting), size))
-                held += size
-                waiting = None
-            if not flying:
-                return
-            transfer, size = flying.popleft()
-            held -= size
-            if transfer.done():
-                # Keep the others going: a caller that computes long between items comes by here only now and then.
-                transfer.advance()
+        while (transfer := moving.next_done()) is not None:
             try:
                 result: GetResult | S3Exception = transfer.result()
             except S3Exception as error:
                 if not return_errors:
                     raise
                 result = error
-            except BaseException:
-                transfer.cancel()
-                raise
+            del transfer  # the caller may hold the result for long; nothing else should
             yield result
     finally:
-        for transfer, _ in flying:
+        moving.cancel()
+
+
+class _Window:
+    """Transfers in order: in flight, or done and waiting for those before them."""
+
+    __slots__ = ("_bytes", "_drawn", "_engine", "_held", "_queue", "_running", "_source", "_width")
+
+    def __init__(self, engine: Gets, source: Iterator[GetRequest], width: int, size: int) -> None:
+        self._engine = engine
+        self._source = source
+        self._width = width
+        self._bytes = size
+        self._queue: deque[tuple[Transfer[GetResult], int]] = deque()
+        self._running: list[Transfer[GetResult]] = []  # those of the queue that are in flight, as far as known
+        self._held = 0
+        self._drawn: GetRequest | None = None  # drawn from the source, but too large for what is left of the window
+
+    def next_done(self) -> Transfer[GetResult] | None:
+        """Wait for the next in order; None after the last."""
+        has_driven = False
+        while True:
+            self._refill()
+            if not self._queue:
+                return None
+            transfer, size = self._queue[0]
+            if transfer.done():
+                break
+            # Not for this one alone: each that ends makes room for another request.
+            transfer.wait(self._is_one_done)
+            has_driven = True
+        if not has_driven:
+            # Keep the others going: a caller that computes for long between items comes by only now and then.
+            transfer.advance()
+        self._queue.popleft()
+        self._held -= size
+        return transfer
+
+    def cancel(self) -> None:
+        """End all that is in flight."""
+        for transfer, _ in self._queue:
             transfer.cancel()
+        self._queue.clear()
+
+    def _is_one_done(self) -> bool:
+        return any(transfer.done() for transfer in self._running)
+
+    def _refill(self) -> None:
+        self._running = running = [transfer for transfer in self._running if not transfer.done()]
+        while len(running) < self._width and len(self._queue) < 2 * self._width:
+            request = self._drawn or next(self._source, None)
+            if request is None:
+                return
+            size = _size(request)
+            if self._queue and self._held + size > self._bytes:
+                self._drawn = request
+                return
+            self._drawn = None
+            transfer = self._engine.start_get(request)
+            self._queue.append((transfer, size))
+            self._held += size
+            running.append(transfer)
 
 
 def _size(request: GetRequest) -> int:

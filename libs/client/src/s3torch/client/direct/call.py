@@ -33,7 +33,7 @@ _PROTOCOL_ATTEMPTS = 3
 _MOST_STALE = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each attempt, and frozen ones take four times as long to make
 class Operation:
     """What one S3 operation sends, before it is addressed and signed."""
 
@@ -134,7 +134,7 @@ class Call(Generic[T]):
         """End it at once: afterwards nothing touches its memory."""
         if not self._done:
             self._leave_connection()
-            self._fail(S3Exception("the request was cancelled", **self._where()))
+            self._fail(_placed(S3Exception("the request was cancelled"), self._where()))
 
     def rebase(self, body: Sequence[memoryview]) -> None:
         """Go on with an equal copy of the body, so that the caller's memory is free again."""
@@ -145,7 +145,7 @@ class Call(Generic[T]):
             if self._exchange is not None:
                 self._exchange.replace_body(body, self._head_size)
 
-    def on_head(self, head: ResponseHead) -> memoryview | None:
+    def on_head(self, head: ResponseHead) -> memoryview | None:  # noqa: ARG002  # subclasses look at it
         """Have the body collected."""
         return None
 
@@ -155,9 +155,10 @@ class Call(Generic[T]):
         if exchange is not self._exchange or head is None:
             return
         try:
-            error = error_of_answer(self._operation, head, exchange.body)
+            body = exchange.body
+            error = error_of_answer(self._operation, head, body)
             if error is None:
-                value = self._finish(head, exchange.body)
+                value = self._finish(head, body)
         except (S3Exception, ValueError) as reason:
             self._retry_or_fail(reason, head)
             return
@@ -256,11 +257,13 @@ class Call(Generic[T]):
         timeout = self._engine.config.operation_timeout
         self._leave_connection()
         self._fail(
-            S3TimeoutError(
-                f"not finished within {timeout:g} s, after {self.attempts} attempts",
-                remedy="Raise S3ClientConfig.operation_timeout, or look at the network and the endpoint.",
-                is_retryable=True,
-                **self._where(),
+            _placed(
+                S3TimeoutError(
+                    f"not finished within {timeout:g} s, after {self.attempts} attempts",
+                    remedy="Raise S3ClientConfig.operation_timeout, or look at the network and the endpoint.",
+                    is_retryable=True,
+                ),
+                self._where(),
             )
         )
 

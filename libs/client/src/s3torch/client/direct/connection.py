@@ -170,7 +170,8 @@ class Connection:
     def advance_exchange(self, mask: int) -> bool:
         """Send and receive what can be; True once the exchange is complete."""
         exchange, transport = self.exchange, self._transport
-        assert exchange is not None and transport is not None  # noqa: S101  # the loop calls only while one is set
+        assert exchange is not None  # noqa: S101  # the loop calls only while one is set
+        assert transport is not None  # noqa: S101  # and only when open
         if not exchange.is_sent or transport.is_sending():
             try:
                 exchange.send(transport)

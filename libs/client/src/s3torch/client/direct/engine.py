@@ -73,6 +73,14 @@ class _Process:
         self.threads = threading.local()
         self.resolver = Resolver()
 
+    def signer(self) -> Signer:
+        """The calling thread's signer."""
+        try:
+            return self.threads.signer  # type: ignore[no-any-return]  # threading.local is untyped
+        except AttributeError:
+            signer = self.threads.signer = Signer()
+            return signer
+
 
 class DirectEngine:
     """An engine on plain sockets, driven by whoever waits.
@@ -131,24 +139,24 @@ class DirectEngine:
         Returns:
             Where it goes, and the request's head.
         """
-        identity = self._here().identity
-        address = identity.address(operation.bucket)
-        route = address.route
-        key = operation.key
+        process = self._here()
+        address = process.identity.address(operation.bucket)
+        route, host = address.route, address.signed_host
+        key, method = operation.key, operation.method
         path = f"{address.prefix}/{encode_key(key)}" if key is not None else address.prefix or "/"
         query = encode_query(operation.query) if operation.query else ""
-        amz = [*operation.amz_headers, *self._payer] if self._payer else operation.amz_headers
-        size = sum([piece.nbytes for piece in operation.body])
-        credentials = identity.credentials(operation.bucket)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in amz])
+        amz = (*operation.amz_headers, *self._payer)
+        credentials = process.identity.credentials(operation.bucket)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in amz]) if amz else ""
+        size = sum([piece.nbytes for piece in operation.body]) if operation.body else 0
         if credentials is not None:
-            lines += self._signer().sign(
+            lines += process.signer().sign(
                 credentials,
                 address.region,
-                operation.method,
+                method,
                 path,
                 query,
-                [("host", route.netloc), *amz],
+                host + amz if amz else host,
                 # Bodies carry a signed checksum instead: a second pass with SHA-256 would halve the speed.
                 UNSIGNED_PAYLOAD if size else EMPTY_SHA256,
                 time.time() + self._skew_s,
@@ -158,12 +166,9 @@ class DirectEngine:
             target = f"http://{route.netloc}{target}"  # absolute form, RFC 9112, section 3.2.2
             if route.proxy.authorization is not None:
                 lines += f"Proxy-Authorization: {route.proxy.authorization}\r\n"
-        if operation.method in ("PUT", "POST"):
+        if method in ("PUT", "POST"):
             lines += f"Content-Length: {size}\r\n"
-        head = (
-            f"{operation.method} {target} HTTP/1.1\r\nHost: {route.netloc}\r\n"
-            f"{self._agent_line}{lines}{operation.headers}\r\n"
-        )
+        head = f"{method} {target} HTTP/1.1\r\nHost: {host[0][1]}\r\n{self._agent_line}{lines}{operation.headers}\r\n"
         return route, head.encode("ascii")
 
     def retry_delay(self, attempt: int, *, is_throttled: bool, head: ResponseHead | None) -> float | None:
@@ -379,13 +384,6 @@ class DirectEngine:
             process = self._process = _Process(self._context)
         return process
 
-    def _signer(self) -> Signer:
-        threads = self._here().threads
-        signer: Signer | None = getattr(threads, "signer", None)
-        if signer is None:
-            signer = threads.signer = Signer()
-        return signer
-
     def _ask(self, operation: Operation, parse: Callable[[ResponseHead, bytes], T]) -> T:
         call = Call(self, operation, parse)
         call.start()
@@ -420,7 +418,7 @@ def _source_headers(source: GetRequest) -> list[tuple[str, str]]:
     return headers
 
 
-def _parse_head_object(head: ResponseHead, body: bytes) -> HeadObjectResult:
+def _parse_head_object(head: ResponseHead, _: bytes) -> HeadObjectResult:
     size = head.headers.get(b"content-length", b"")
     if not size.isdigit():
         raise ProtocolError("the store does not say how long the object is")

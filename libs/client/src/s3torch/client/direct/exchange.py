@@ -151,6 +151,7 @@ class Exchange:
                 self.filled += count
                 if count < left and not transport.drains:
                     return False
+            self._view = None  # the destination's owner may turn it into bytes only once no view of it is left
             return True
         assert head is not None  # noqa: S101  # _receive_head returned True
         return self._collect(transport, head)

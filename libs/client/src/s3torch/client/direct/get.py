@@ -58,8 +58,10 @@ class GetCall(Call[GetResult]):
         etag = request.etag if info is None else info.etag
         if etag:
             headers += f"If-Match: {etag}\r\n"
-        amz = _CHECKSUM_MODE if span is None and self._engine.config.verify_checksums else ()
-        return Operation("GetObject", "GET", request.bucket, request.key, amz_headers=amz, headers=headers)
+        operation = self._operation
+        operation.headers = headers
+        operation.amz_headers = _CHECKSUM_MODE if span is None and self._engine.config.verify_checksums else ()
+        return operation
 
     def on_head(self, head: ResponseHead) -> memoryview | None:
         """Check what follows against what was asked, and say where it goes."""
@@ -76,7 +78,7 @@ class GetCall(Call[GetResult]):
         if head.length is None:
             return None  # in chunks: collected, then copied
         assert self._view is not None  # noqa: S101  # laid out with the first head
-        return self._view[self._position :]
+        return self._view[self._position :] if self._position else self._view
 
     def _read_head(self, head: ResponseHead) -> GetInfo:
         etag = head.text(b"etag") or ""
@@ -120,16 +122,15 @@ class GetCall(Call[GetResult]):
             raise ProtocolError(f"asked for {end - start} bytes at {start}, got {info.length} at {info.start}")
 
     def _changed(self) -> ObjectChangedError:
-        return ObjectChangedError(
-            "the object was replaced while it was read", remedy="Read it again from the start.", **self._where()
-        )
+        return ObjectChangedError("the object was replaced while it was read", remedy="Read it again from the start.")
 
     def _keep_progress(self, exchange: Exchange) -> None:
         self._position += exchange.filled
 
     def _finish(self, head: ResponseHead, body: bytes) -> GetResult:
         view, info = self._view, self._info
-        assert view is not None and info is not None  # noqa: S101  # on_head has run
+        assert view is not None  # noqa: S101  # on_head has run
+        assert info is not None  # noqa: S101  # likewise
         if head.length is None:
             if len(body) != view.nbytes - self._position:
                 raise ProtocolError(f"{view.nbytes - self._position} bytes were announced, {len(body)} came")

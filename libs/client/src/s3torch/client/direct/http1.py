@@ -5,13 +5,19 @@ What is malformed or ambiguous is an error rather than a guess: a wrong length h
 
 from __future__ import annotations
 
+import re
+
 from s3torch.client.errors import ProtocolError
 
 __all__ = ["ChunkedDecoder", "ResponseHead", "content_range", "parse_head"]
 
-_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-_TOKEN_BYTES = bytes(sorted(_TOKEN))
-_CONTROLS = bytes(b for b in range(32) if b != 9) + b"\x7f"
+# status-line CRLF *( field-line CRLF ): a field's name is a token, without a space before the colon; no line is folded.
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?"
+    rb"((?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)*)"
+)
+_FIELD = re.compile(rb"\r\n([^:]+):[ \t]*([^\r]*)")
+_TRAILING_SPACE = re.compile(rb"[ \t](?:\r|\Z)")
 _DIGITS = b"0123456789"
 _HEX = b"0123456789abcdefABCDEF"
 # RFC 9112, section 7.1.1, asks recipients to bound chunk extensions; trailers are bounded alike.
@@ -63,40 +69,18 @@ def parse_head(raw: bytes, *, is_head: bool = False) -> ResponseHead:
     Raises:
         ProtocolError: It is not of the form of RFC 9112.
     """
-    lines = raw.split(b"\r\n")
-    first = lines[0]
-    # status-line = HTTP-version SP status-code SP [ reason-phrase ]
-    version = first[:9]
-    code = first[9:12]
-    if (
-        version not in (b"HTTP/1.1 ", b"HTTP/1.0 ")
-        or not code.isdigit()
-        or len(code) != 3
-        or first[12:13] not in (b" ", b"")
-    ):
-        raise ProtocolError(f"the status line is malformed: {first[:80]!r}")
-    if raw.count(b"\n") != len(lines) - 1 or raw.count(b"\r") != len(lines) - 1:
-        raise ProtocolError("the response's head has a bare CR or LF")
+    match = _HEAD.fullmatch(raw)
+    if match is None:
+        raise ProtocolError(f"the response's head is malformed: {_first_flaw(raw)!r}")
+    version, code, block = match.groups()
+    is_1_1 = version == b"1"
     status = int(code)
-    headers: dict[bytes, bytes] = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(b":")
-        # field-name = token: no space before the colon, no folded lines
-        if not colon or not name or name.translate(None, _TOKEN_BYTES):
-            raise ProtocolError(f"a header line is malformed: {line[:80]!r}")
-        value = value.strip(b" \t")
-        if len(value.translate(None, _CONTROLS)) != len(value):
-            raise ProtocolError(f"a header value has control characters: {line[:80]!r}")
-        name = name.lower()
-        if name in headers:
-            if name == b"content-length":
-                if headers[name] != value:
-                    raise ProtocolError("the response has two lengths")
-                continue
-            value = headers[name] + b", " + value
-        headers[name] = value
+    fields = _FIELD.findall(block)
+    headers = {name.lower(): value for name, value in fields}
+    if len(headers) != len(fields) or _TRAILING_SPACE.search(block):
+        headers = _merge(fields)
     connection = headers.get(b"connection", b"").lower()
-    keeps_alive = b"close" not in connection if version == b"HTTP/1.1 " else b"keep-alive" in connection
+    keeps_alive = b"close" not in connection if is_1_1 else b"keep-alive" in connection
     length: int | None = None
     declared = headers.get(b"content-length")
     if declared is not None:
@@ -114,6 +98,29 @@ def parse_head(raw: bytes, *, is_head: bool = False) -> ResponseHead:
             raise ProtocolError(f"unknown transfer coding: {encoding[:80]!r}")
         return ResponseHead(status, headers, None, True, keeps_alive)
     return ResponseHead(status, headers, length, False, keeps_alive and length is not None)
+
+
+def _merge(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Join fields of one name (RFC 9110, section 5.3), and drop white space behind values."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in fields:
+        name, value = name.lower(), value.rstrip(b" \t")  # noqa: PLW2901  # the same field, in canonical form
+        if name not in headers:
+            headers[name] = value
+        elif name != b"content-length":
+            headers[name] += b", " + value
+        elif headers[name] != value:
+            raise ProtocolError("the response has two lengths")
+    return headers
+
+
+def _first_flaw(raw: bytes) -> bytes:
+    """The first line that makes a head malformed, cut short."""
+    lines = raw.split(b"\r\n")
+    for line in lines[1:]:
+        if _HEAD.fullmatch(b"HTTP/1.1 200 OK\r\n" + line) is None:
+            return line[:80]
+    return lines[0][:80]
 
 
 def content_range(value: bytes) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ from s3torch.client.protocols import EngineContext
 __all__ = ["BucketAddress", "Identity"]
 
 _EXPRESS_SUFFIX = "--x-s3"
-_EXPRESS_TOKEN_HEADER = "x-amz-s3session-token"
+_EXPRESS_TOKEN_HEADER = "x-amz-s3session-token"  # noqa: S105  # a header's name
 # A session of S3 Express lives five minutes; it is replaced while it still holds.
 _RENEW_S = 60.0
 # Frozen credentials are asked for anew so often; botocore refreshes them when it is time.
@@ -41,6 +41,12 @@ class BucketAddress:
     """Path before the key's slash: empty with virtual-host addressing, ``/bucket`` with path style."""
     region: str
     service: str
+    signed_host: tuple[tuple[str, str], ...] = ()
+    """The Host header, as it is signed."""
+
+    def __post_init__(self) -> None:
+        """Name the host once for all requests."""
+        object.__setattr__(self, "signed_host", (("host", self.route.netloc),))
 
 
 class Identity:
@@ -110,7 +116,7 @@ class Identity:
     def max_attempts(self) -> int:
         """How often a request is tried: the option, or what the environment or profile put in its default's place."""
         config = self._context.config
-        if config.max_attempts != 10:  # noqa: PLR2004  # the option's default
+        if config.max_attempts != 10:  # the option's default
             return config.max_attempts
         value = self._botocore().get_config_variable("max_attempts")
         return config.max_attempts if value is None else max(1, int(value))

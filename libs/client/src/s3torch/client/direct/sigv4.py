@@ -28,7 +28,7 @@ class Credentials:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     token: str | None = field(default=None, repr=False)
-    token_header: str = "x-amz-security-token"
+    token_header: str = "x-amz-security-token"  # noqa: S105  # a header's name
     """Where the token goes; S3 Express sessions have a header of their own."""
     service: str = "s3"
     """Service name in the scope."""
@@ -44,17 +44,33 @@ def encode_query(pairs: Sequence[tuple[str, str]]) -> str:
     return "&".join(sorted(f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in pairs))
 
 
-class Signer:
-    """Signs requests for one scope after the other, with the signing key and date kept for as long as they hold."""
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """What the signatures of one second, scope and set of headers have in common."""
 
-    __slots__ = ("_date", "_key", "_key_of", "_second", "_stamp")
+    key: bytes
+    """The signing key."""
+    canonical: str
+    """The canonical request behind its path."""
+    to_sign: str
+    """The string to sign before its last line."""
+    lines: str
+    """The header lines before the signature."""
+
+
+class Signer:
+    """Signs requests, keeping what consecutive ones share: a window of GETs differs in nothing but the path.
+
+    Not for use by two threads at once.
+    """
+
+    __slots__ = ("_key", "_key_of", "_template", "_template_of")
 
     def __init__(self) -> None:
-        self._second = -1
-        self._stamp = ""
-        self._date = ""
         self._key_of: tuple[str, str, str, str] | None = None
         self._key = b""
+        self._template_of: object = None
+        self._template = _Template(b"", "", "", "")
 
     def sign(
         self,
@@ -82,30 +98,47 @@ class Signer:
         Returns:
             ``x-amz-date``, ``x-amz-content-sha256``, the token's and the ``Authorization`` line, each ended by CRLF.
         """
-        second = int(now)
-        if second != self._second:
-            self._stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
-            self._date = self._stamp[:8]
-            self._second = second
-        stamp, date, service = self._stamp, self._date, credentials.service
-        key_of = (credentials.secret_key, date, region, service)
-        if key_of != self._key_of:
-            key = f"AWS4{credentials.secret_key}".encode()
-            for text in (date, region, service, "aws4_request"):
-                key = hmac.digest(key, text.encode(), "sha256")
-            self._key_of, self._key = key_of, key
+        template_of = (int(now), credentials, region, query, headers, payload_hash)
+        if template_of != self._template_of:
+            self._template = self._make_template(int(now), credentials, region, query, headers, payload_hash)
+            self._template_of = template_of
+        template = self._template
+        digest = hashlib.sha256(f"{method}\n{path}{template.canonical}".encode()).hexdigest()
+        signature = hmac.digest(template.key, f"{template.to_sign}{digest}".encode(), "sha256").hex()
+        return f"{template.lines}{signature}\r\n"
+
+    def _make_template(
+        self,
+        second: int,
+        credentials: Credentials,
+        region: str,
+        query: str,
+        headers: Sequence[tuple[str, str]],
+        payload_hash: str,
+    ) -> _Template:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
+        date, service = stamp[:8], credentials.service
         own = [("x-amz-content-sha256", payload_hash), ("x-amz-date", stamp)]
         if credentials.token is not None:
             own.append((credentials.token_header, credentials.token))
         everything = sorted([*headers, *own])
         names = ";".join([name for name, _ in everything])
         lines = "".join([f"{name}:{value}\n" for name, value in everything])
-        canonical = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload_hash}"
         scope = f"{date}/{region}/{service}/aws4_request"
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-        signature = hmac.digest(self._key, f"{_ALGORITHM}\n{stamp}\n{scope}\n{digest}".encode(), "sha256").hex()
-        sent = "".join([f"{name}: {value}\r\n" for name, value in own])
-        return (
-            f"{sent}Authorization: {_ALGORITHM} Credential={credentials.access_key}/{scope},"
-            f"SignedHeaders={names},Signature={signature}\r\n"
+        return _Template(
+            self._signing_key(credentials.secret_key, date, region, service),
+            f"\n{query}\n{lines}\n{names}\n{payload_hash}",
+            f"{_ALGORITHM}\n{stamp}\n{scope}\n",
+            "".join([f"{name}: {value}\r\n" for name, value in own])
+            + f"Authorization: {_ALGORITHM} Credential={credentials.access_key}/{scope},"
+            f"SignedHeaders={names},Signature=",
         )
+
+    def _signing_key(self, secret: str, date: str, region: str, service: str) -> bytes:
+        key_of = (secret, date, region, service)
+        if key_of != self._key_of:
+            key = f"AWS4{secret}".encode()
+            for text in (date, region, service, "aws4_request"):
+                key = hmac.digest(key, text.encode(), "sha256")
+            self._key_of, self._key = key_of, key
+        return self._key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 
 __all__ = ["PlainTransport", "TlsTransport"]
 
@@ -79,11 +80,12 @@ class TlsTransport:
     def recv_into(self, buffer: memoryview) -> int:
         """Decrypt what there is into ``buffer``."""
         size = buffer.nbytes
-        read = self._tls.read
+        # typeshed knows read() without a buffer only, which returns bytes
+        read: Callable[[int, memoryview], int] = self._tls.read  # type: ignore[assignment]
         filled = 0
         while filled < size:
             try:
-                count = read(size - filled, buffer[filled:])  # type: ignore[arg-type]  # typed bytearray, takes any buffer
+                count = read(size - filled, buffer[filled:])
             except ssl.SSLWantReadError:
                 try:
                     self._feed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote_plus
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
 from s3torch.client.direct.times import parse_iso_time
@@ -23,10 +23,10 @@ __all__ = [
 _CHECKSUM_TAGS = {"crc32": "ChecksumCRC32", "crc32c": "ChecksumCRC32C", "crc64nvme": "ChecksumCRC64NVME"}
 
 
-def _root(body: bytes) -> ElementTree.Element:
+def _root(body: bytes) -> ET.Element:
     try:
-        root = ElementTree.fromstring(body)  # noqa: S314  # expat bounds entity expansion itself
-    except ElementTree.ParseError as error:
+        root = ET.fromstring(body)  # noqa: S314  # expat bounds entity expansion itself
+    except ET.ParseError as error:
         raise ProtocolError(f"the response is not well-formed XML: {error}") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -63,7 +63,7 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
         raise ProtocolError(f"expected a list, got <{root.tag}>")
     is_encoded = root.findtext("EncodingType") == "url"
 
-    def text(element: ElementTree.Element, tag: str) -> str:
+    def text(element: ET.Element, tag: str) -> str:
         value = element.findtext(tag) or ""
         return unquote_plus(value) if is_encoded else value
 
@@ -86,7 +86,7 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
     return ListObjectResult(objects, prefixes), token
 
 
-def _restore_status(element: ElementTree.Element | None) -> RestoreStatus | None:
+def _restore_status(element: ET.Element | None) -> RestoreStatus | None:
     if element is None:
         return None
     expiry = element.findtext("RestoreExpiryDate")
