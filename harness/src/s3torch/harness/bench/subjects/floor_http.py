@@ -1,0 +1,284 @@
+"""The floor: what plain sockets in Python reach when they do nothing but this one thing.
+
+No signature, no retry, no deadline, no check beyond the status: less than any client can do, and so what one is measured
+against.
+"""
+
+from __future__ import annotations
+
+import http.client
+import selectors
+import socket
+from collections import deque
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from s3torch.harness.bench.subjects.memory import BytesTarget, advise_huge, fresh_map
+from s3torch.harness.bench.subjects.task import Sink, Subject, Task
+
+PART = 8 * 1024 * 1024
+_HEAD_BYTES = 65536
+
+
+def address_of(endpoint: str) -> tuple[str, int]:
+    """Split an endpoint's URL into host and port."""
+    parts = urlsplit(endpoint)
+    assert parts.hostname is not None and parts.port is not None
+    return parts.hostname, parts.port
+
+
+def connect(endpoint: str) -> socket.socket:
+    """Open a connection without Nagle's delay."""
+    found = socket.create_connection(address_of(endpoint))
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return found
+
+
+def get_request(task: Task, key: str, start: int | None = None, stop: int | None = None) -> bytes:
+    """Return a GET of an object, or of its bytes from ``start`` up to ``stop``."""
+    host, port = address_of(task.endpoint)
+    head = f"GET /{task.bucket}/{key} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+    if start is not None and stop is not None:
+        head += f"Range: bytes={start}-{stop - 1}\r\n"
+    return (head + "\r\n").encode()
+
+
+def parse_head(data: bytes | bytearray | memoryview) -> tuple[int, int]:
+    """Return where the body starts, and its length; 0 and 0 while the head is not complete."""
+    head, found, _ = bytes(data).partition(b"\r\n\r\n")
+    if not found:
+        return 0, 0
+    if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 206")):
+        raise ConnectionError(head.decode("latin-1"))
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return len(head) + 4, int(value)
+    raise ConnectionError("no content length")
+
+
+def _parts(task: Task) -> Iterator[tuple[int, int]]:
+    for start in range(0, task.size, PART):
+        yield start, min(start + PART, task.size)
+
+
+class _PartConnection:
+    """Receives one part after the other into its place."""
+
+    __slots__ = ("left", "socket", "view")
+
+    def __init__(self, endpoint: str) -> None:
+        self.socket = connect(endpoint)
+        self.socket.setblocking(False)
+        self.view: memoryview | None = None
+        self.left = memoryview(b"")
+
+    def start(self, request: bytes, target: memoryview) -> None:
+        self.socket.send(request)
+        self.view, self.left = None, target
+
+    def advance(self) -> bool:
+        """Receive what there is; return whether the part is complete."""
+        if self.view is None:
+            # The head is small: what came with it is copied, the rest goes to its place.
+            data = self.socket.recv(4096)
+            body, length = parse_head(data)
+            if length != self.left.nbytes:
+                raise ConnectionError(f"got {length} bytes, not {self.left.nbytes}")
+            self.view = self.left
+            got = len(data) - body
+            self.left[:got] = data[body:]
+            self.left = self.left[got:]
+        while self.left:
+            try:
+                got = self.socket.recv_into(self.left)
+            except BlockingIOError:
+                return False
+            if not got:
+                raise ConnectionError("the server closed the connection")
+            self.left = self.left[got:]
+        return True
+
+
+class LargeGet:
+    """One object in parts of 8 MiB on several connections, driven by one loop."""
+
+    def __init__(self, task: Task, connections: int) -> None:
+        self._task = task
+        self._selector = selectors.DefaultSelector()
+        self._connections = [_PartConnection(task.endpoint) for _ in range(connections)]
+        for each in self._connections:
+            self._selector.register(each.socket, selectors.EVENT_READ, each)
+
+    def fill(self, view: memoryview, key: str, places: Iterator[tuple[int, int, memoryview]] | None = None) -> None:
+        """Receive the object into ``view``, or its given stretches into their own places."""
+        advise_huge(view)
+        if places is None:
+            places = ((start, stop, view[start:stop]) for start, stop in _parts(self._task))
+        busy = 0
+        for connection, (start, stop, target) in zip(self._connections, places, strict=False):
+            connection.start(get_request(self._task, key, start, stop), target)
+            busy += 1
+        while busy:
+            for event, _ in self._selector.select():
+                connection = event.data
+                if not connection.advance():
+                    continue
+                following = next(places, None)
+                if following is None:
+                    busy -= 1
+                else:
+                    start, stop, target = following
+                    connection.start(get_request(self._task, key, start, stop), target)
+
+
+class _BlockingGet:
+    """One object on one connection, by calls that return when all is there."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._socket = connect(task.endpoint)
+
+    def fill(self, view: memoryview, key: str) -> None:
+        advise_huge(view)
+        self._socket.sendall(get_request(self._task, key))
+        data = self._socket.recv(4096)
+        body, length = parse_head(data)
+        at = len(data) - body
+        view[:at] = data[body:]
+        while at < length:
+            # One call moves at most 2 GiB; MSG_WAITALL spares the GIL's exchange for each piece.
+            at += self._socket.recv_into(view[at:], 0, getattr(socket, "MSG_WAITALL", 0))
+
+
+def _reads(task: Task, getter: LargeGet | _BlockingGet) -> Subject:
+    def run(_: Sink) -> bytes:
+        target = BytesTarget(task.size)
+        getter.fill(target.view, task.keys[0])
+        return target.result()
+
+    def run_into(_: Sink) -> memoryview:
+        view = memoryview(fresh_map(task.size))
+        getter.fill(view, task.keys[0])
+        return view
+
+    return Subject(run_into if task.options.get("into") else run)
+
+
+def large_get(task: Task) -> Subject:
+    """One large object on ``connections`` connections (option; 8 by default), one loop."""
+    return _reads(task, LargeGet(task, task.options.get("connections", 8)))
+
+
+def large_get_blocking(task: Task) -> Subject:
+    """One large object on one blocking connection."""
+    return _reads(task, _BlockingGet(task))
+
+
+def serial_http_client(task: Task) -> Subject:
+    """Objects one by one with ``http.client``."""
+    host, port = address_of(task.endpoint)
+    connection = http.client.HTTPConnection(host, port)
+
+    def run(sink: Sink) -> None:
+        for key in task.keys:
+            connection.request("GET", f"/{task.bucket}/{key}")
+            sink(connection.getresponse().read())
+
+    return Subject(run)
+
+
+def serial_socket(task: Task) -> Subject:
+    """Objects one by one on a blocking socket."""
+    connection = connect(task.endpoint)
+    scratch = memoryview(bytearray(4 * _HEAD_BYTES))
+    wait_all = getattr(socket, "MSG_WAITALL", 0)
+
+    def run(sink: Sink) -> None:
+        for key in task.keys:
+            connection.sendall(get_request(task, key))
+            got = connection.recv_into(scratch)
+            body, length = parse_head(scratch[: min(got, 1024)])
+            if body + length <= scratch.nbytes:
+                while got < body + length:
+                    got += connection.recv_into(scratch[got : body + length], 0, wait_all)
+                sink(bytes(scratch[body : body + length]))
+                continue
+            target = BytesTarget(length)
+            at = got - body
+            target.view[:at] = scratch[body:got]
+            while at < length:
+                at += connection.recv_into(target.view[at:], 0, wait_all)
+            sink(target.result())
+
+    return Subject(run)
+
+
+class _ObjectConnection:
+    """Receives one object after the other."""
+
+    __slots__ = ("at", "index", "parts", "socket", "want")
+
+    def __init__(self, endpoint: str) -> None:
+        self.socket = connect(endpoint)
+        self.socket.setblocking(False)
+        self.index = 0
+        self.parts: BytesTarget | None = None
+        self.at = 0
+        self.want = 0
+
+    def advance(self, scratch: memoryview) -> bytes | None:
+        """Receive what there is; return the object when it is complete."""
+        if self.parts is None:
+            got = self.socket.recv_into(scratch)
+            body, length = parse_head(scratch[: min(got, 1024)])
+            if not body:
+                raise ConnectionError("the head came in pieces")
+            if got == body + length:
+                return bytes(scratch[body:got])
+            self.parts, self.at, self.want = BytesTarget(length), got - body, length
+            self.parts.view[: self.at] = scratch[body:got]
+        view = self.parts.view
+        while self.at < self.want:
+            try:
+                got = self.socket.recv_into(view[self.at :])
+            except BlockingIOError:
+                return None
+            if not got:
+                raise ConnectionError("the server closed the connection")
+            self.at += got
+        parts, self.parts = self.parts, None
+        return parts.result()
+
+
+def many(task: Task) -> Subject:
+    """Objects in order, ``window`` in flight, one loop that runs only while the consumer waits."""
+    selector = selectors.DefaultSelector()
+    connections = [_ObjectConnection(task.endpoint) for _ in range(task.window)]
+    for each in connections:
+        selector.register(each.socket, selectors.EVENT_READ, each)
+    scratch = memoryview(bytearray(4 * _HEAD_BYTES))
+    requests = [get_request(task, key) for key in task.keys]
+
+    def run(sink: Sink) -> None:
+        done: dict[int, bytes] = {}
+        idle = deque(connections)
+        started = 0
+        for wanted in range(len(requests)):
+            while True:
+                while idle and started < min(len(requests), wanted + task.window):
+                    connection = idle.popleft()
+                    connection.index = started
+                    connection.socket.send(requests[started])
+                    started += 1
+                if wanted in done:
+                    break
+                for event, _ in selector.select():
+                    connection = event.data
+                    data = connection.advance(scratch)
+                    if data is not None:
+                        done[connection.index] = data
+                        idle.append(connection)
+            sink(done.pop(wanted))
+
+    return Subject(run)
