@@ -21,7 +21,7 @@ import gc, socket, threading
 print(json.dumps({{
     "events": seen,
     "threads": threading.active_count(),
-    "sockets": sum(isinstance(thing, socket.socket) and thing.fileno() >= 0 for thing in gc.get_objects()),
+    "sockets": sum(issubclass(type(thing), socket.socket) and thing.fileno() >= 0 for thing in gc.get_objects()),
     "torch": "torch" in sys.modules,
 }}))
 """

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tests.architecture.conftest import Member
+
+# What an __init__.py of nothing but a docstring defines.
+EMPTY_PACKAGE = {*vars(ModuleType("empty")), "__builtins__", "__cached__", "__file__", "__path__"}
 
 
 def test_no_member_claims_the_namespace_for_itself(member: Member) -> None:
@@ -34,10 +39,20 @@ def test_code_lies_in_leaves_only(member: Member) -> None:
     assert stray == []
 
 
+def is_public(module: str) -> bool:
+    return not any(part.startswith("_") for part in module.split("."))
+
+
 def test_what_a_package_offers_is_there(any_package: str) -> None:
-    module: Any = importlib.import_module(any_package)
-    names: list[str] = module.__all__
-    assert names
-    assert len(names) == len(set(names))
-    assert [name for name in names if not hasattr(module, name)] == []
-    assert [name for name in names if name.startswith("_") and name != "__version__"] == []
+    leaf = importlib.import_module(any_package)
+    below = pkgutil.walk_packages(leaf.__path__, f"{any_package}.")
+    for name in [any_package, *(found.name for found in below if found.ispkg and is_public(found.name))]:
+        module: Any = importlib.import_module(name)
+        own = {attribute for attribute, value in vars(module).items() if not isinstance(value, ModuleType)}
+        if own <= EMPTY_PACKAGE:
+            continue
+        offered: list[str] = module.__all__
+        assert offered, name
+        assert len(offered) == len(set(offered)), name
+        assert [entry for entry in offered if not hasattr(module, entry)] == [], name
+        assert [entry for entry in offered if entry.startswith("_") and entry != "__version__"] == [], name
