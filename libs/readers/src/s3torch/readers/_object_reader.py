@@ -60,11 +60,11 @@ class ObjectReader(S3Reader):
         """The object's key."""
         return self._key
 
-    def readinto(self, buffer: Buffer, /) -> int:
+    def readinto(self, buf: Buffer) -> int:
         """Fill a buffer, fewer bytes than it holds only at the end.
 
         Args:
-            buffer: Writable, contiguous memory.
+            buf: Writable, contiguous memory.
 
         Returns:
             How many bytes were written; 0 at the end.
@@ -77,10 +77,10 @@ class ObjectReader(S3Reader):
             self._refuse()
         was_sought, self._was_sought = self._was_sought, False
         try:
-            view = as_bytes_view(buffer)
+            view = as_bytes_view(buf)
             return self._fill(view) if view.nbytes else 0
         except BaseException as error:
-            if not (was_sought and is_from_archive_reader(buffer, depth=1)):
+            if not (was_sought and is_from_archive_reader(buf, depth=1)):
                 raise
             self._held_back = error
             self._is_ready = False

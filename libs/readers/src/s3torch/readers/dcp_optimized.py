@@ -81,7 +81,7 @@ class DCPOptimizedS3Reader(ObjectReader):
         self._current = 0
         self._position = 0
 
-    def read(self, size: int | None = None, /) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
         """Return up to ``size`` bytes of the item at the position.
 
         Args:

@@ -56,7 +56,7 @@ class RangedS3Reader(ObjectReader):
         self._buffer = memoryview(b"")
         self._buffer_start = 0
 
-    def read(self, size: int | None = None, /) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
         """Return up to ``size`` bytes.
 
         Args:

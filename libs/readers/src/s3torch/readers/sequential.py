@@ -47,7 +47,7 @@ class SequentialS3Reader(ObjectReader):
         if callable(prefetch):
             prefetch()
 
-    def read(self, size: int | None = None, /) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
         """Return up to ``size`` bytes.
 
         Args:

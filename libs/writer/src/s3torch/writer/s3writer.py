@@ -48,7 +48,7 @@ class S3Writer(io.BufferedIOBase):
         self._error: BaseException | None = None
         self._pid = os.getpid()
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: Buffer) -> int:
         """Write bytes, always all of them.
 
         Args:
