@@ -1,5 +1,5 @@
 """How readers are chosen."""
 
-from s3torch.readers import S3ReaderConstructor
+from s3torch.readers import DCPOptimizedConstructor, S3ReaderConstructor
 
-__all__ = ["S3ReaderConstructor"]
+__all__ = ["DCPOptimizedConstructor", "S3ReaderConstructor"]

@@ -1,5 +1,5 @@
 """The reader of known ranges, for distributed checkpoints."""
 
-from s3torch.readers import DCPOptimizedS3Reader, ItemRange, RangeGroup
+from s3torch.readers import DEFAULT_MAX_GAP_SIZE, DCPOptimizedS3Reader, ItemRange, RangeGroup
 
-__all__ = ["DCPOptimizedS3Reader", "ItemRange", "RangeGroup"]
+__all__ = ["DEFAULT_MAX_GAP_SIZE", "DCPOptimizedS3Reader", "ItemRange", "RangeGroup"]
