@@ -25,6 +25,8 @@ class S3Reader(io.BufferedIOBase):
             from s3torch.readers.sequential import SequentialS3Reader
 
             return super().__new__(SequentialS3Reader)
+        if cls.__abstractmethods__:  # io's classes leave this check out
+            raise TypeError(f"{cls.__name__} is abstract: it lacks {', '.join(sorted(cls.__abstractmethods__))}")
         return super().__new__(cls)
 
     @property
@@ -38,12 +40,12 @@ class S3Reader(io.BufferedIOBase):
         """The object's key."""
 
     @abstractmethod
-    def read(self, size: int | None = None, /) -> bytes:
+    def read(self, size: int | None = None) -> bytes:
         """Return up to ``size`` bytes, all that is left where it is None or negative; fewer only at the end."""
 
     @abstractmethod
-    def readinto(self, buffer: Buffer, /) -> int:
-        """Fill ``buffer`` and return how many bytes were written; fewer than it holds only at the end."""
+    def readinto(self, buf: Buffer) -> int:
+        """Fill ``buf`` and return how many bytes were written; fewer than it holds only at the end."""
 
     @abstractmethod
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
