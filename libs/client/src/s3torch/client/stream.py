@@ -161,7 +161,7 @@ class GetObjectStream:
         if everything and not self._pieces:
             return self._read_unknown(None) if self._size is None or self._position < self.end else b""
         if self._size is None:
-            if everything or (size is not None and size >= _DIRECT):
+            if (everything or (size is not None and size >= _DIRECT)) and self._find(self._position) is None:
                 return self._read_unknown(None if everything else size)
             if size == 0 or not self._fetch_first(self._position):
                 return b""
