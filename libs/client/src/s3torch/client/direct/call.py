@@ -181,10 +181,10 @@ class Call(Generic[T]):
             self._leave_connection()
             self._try_again()
             return
-        if isinstance(error, (S3Exception, ValueError)):
-            self._retry_or_fail(error)
-        else:
+        if isinstance(error, OSError) and not isinstance(error, S3Exception):  # ssl's are ValueErrors, too
             self._retry_or_fail(error_of_connection(self._operation, error))
+        else:
+            self._retry_or_fail(error)
 
     def _next_operation(self) -> Operation:
         """What the next attempt sends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import selectors
+import ssl
 import threading
 import time
 from collections import deque
@@ -228,7 +229,7 @@ class Loop:
                 mask = EVENT_WRITE
             is_complete = connection.advance_exchange(mask)
         except OSError as error:  # ssl.SSLError among them
-            if not connection.is_open and connection.can_try_another:
+            if not connection.is_open and connection.can_try_another and not isinstance(error, ssl.SSLError):
                 self._retry_connect(connection, error)
             else:
                 self._fail(connection, error)
