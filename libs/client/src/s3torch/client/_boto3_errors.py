@@ -66,7 +66,7 @@ _TABLE: tuple[tuple[tuple[str, ...], type[S3Exception], str, str, bool], ...] = 
         True,
     ),
     (
-        ("HTTPClientError", "IncompleteReadError", "OSError"),
+        ("HTTPClientError", "ConnectionError", "IncompleteReadError", "OSError"),
         S3ConnectionError,
         "{endpoint} could not be reached, or the connection broke",
         "Check the endpoint, network and proxy settings.",

@@ -15,8 +15,9 @@ from urllib.parse import urlencode
 from s3torch.client._body_reader import BodyReader
 from s3torch.client._boto3_errors import translate
 from s3torch.client._memory_pages import BytesBuffer
+from s3torch.client._xml_text import is_xml_text
 from s3torch.client.answers import check_answer, place, range_header
-from s3torch.client.errors import ProtocolError, RegionError, S3Exception
+from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception
 from s3torch.client.protocols import Body, EngineContext, Into
 from s3torch.client.transfers import DoneTransfer, run_now
 from s3torch.client.values import (
@@ -40,8 +41,6 @@ _CHUNK = 1024 * 1024  # bytes taken from a response's body at a time
 _MOST_HELPERS = 7
 _DEFAULT_ATTEMPTS = 10  # the default of S3ClientConfig.max_attempts
 _CHECKSUMS = {"crc32": "ChecksumCRC32", "crc32c": "ChecksumCRC32C", "crc64nvme": "ChecksumCRC64NVME"}
-# What XML 1.0 cannot say, not even escaped (section 2.2, Char).
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -202,20 +201,18 @@ class Boto3Engine:
 
     def delete_many(self, bucket: str, keys: Sequence[str]) -> list[DeleteError]:
         """Delete up to 1,000 objects in one request, but for keys that XML cannot name: those one by one."""
-        named = [{"Key": key} for key in keys if not _NOT_XML.search(key)]
+        named = [{"Key": key} for key in keys if is_xml_text(key)]
         answer = self._call("DeleteObjects", bucket, None, Delete={"Objects": named, "Quiet": True}) if named else {}
         errors = [
             DeleteError(item.get("Key", ""), item.get("Code", ""), item.get("Message", ""))
             for item in answer.get("Errors", ())
         ]
         for key in keys:
-            if _NOT_XML.search(key):
+            if not is_xml_text(key):
                 try:
                     self.delete(bucket, key)
-                except S3Exception as error:
-                    if error.code == "NoSuchBucket":
-                        raise
-                    errors.append(DeleteError(key, error.code or str(error.status), error.message))
+                except AccessDeniedError as error:
+                    errors.append(DeleteError(key, error.code or "AccessDenied", error.message))
         return errors
 
     def copy(self, source: GetRequest, bucket: str, key: str, options: PutOptions) -> CopyResult:

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+from s3torch.client._xml_text import is_xml_text
 from s3torch.client.checksum import choose_algorithm, compute
 from s3torch.client.direct.call import Call, Operation
 from s3torch.client.direct.connection import Dialer
@@ -37,7 +38,13 @@ from s3torch.client.direct.xml import (
     parse_fields,
     parse_list,
 )
-from s3torch.client.errors import ObjectNotFoundError, ProtocolError, RegionError, S3Exception
+from s3torch.client.errors import (
+    AccessDeniedError,
+    ObjectNotFoundError,
+    ProtocolError,
+    RegionError,
+    S3Exception,
+)
 from s3torch.client.protocols import Body, EngineContext, Into, Transfer
 from s3torch.client.retry import RetryBudget, RetryPolicy
 from s3torch.client.values import (
@@ -139,7 +146,7 @@ class DirectEngine:
         Returns:
             Where it goes, and the request's head.
         """
-        process = self._here()
+        process = self._process  # `loop()` has made sure that it is this one
         address = process.identity.address(operation.bucket)
         route, host = address.route, address.signed_host
         key, method = operation.key, operation.method
@@ -352,7 +359,17 @@ class DirectEngine:
             pass  # some stores say so; S3 does not
 
     def delete_many(self, bucket: str, keys: Sequence[str]) -> list[DeleteError]:
-        """Delete up to 1,000 objects."""
+        """Delete up to 1,000 objects in one request, but for keys that XML cannot name: those one by one."""
+        errors = self._delete_named(bucket, named) if (named := [key for key in keys if is_xml_text(key)]) else []
+        for key in keys:
+            if not is_xml_text(key):
+                try:
+                    self.delete(bucket, key)
+                except AccessDeniedError as error:
+                    errors.append(DeleteError(key, error.code or "AccessDenied", error.message))
+        return errors
+
+    def _delete_named(self, bucket: str, keys: Sequence[str]) -> list[DeleteError]:
         body = delete_body(keys)
         # The API page demands an integrity header; stores older than the checksums know this one.
         md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
@@ -371,7 +388,7 @@ class DirectEngine:
         """Copy a whole object of up to 5 GiB."""
         amz, headers = option_headers(options)
         amz += _source_headers(source)
-        if options.metadata or options.content_type:
+        if options.metadata:  # a content type alone would cost the source's metadata
             amz.append(("x-amz-metadata-directive", "REPLACE"))
         if options.tags:
             amz.append(("x-amz-tagging-directive", "REPLACE"))

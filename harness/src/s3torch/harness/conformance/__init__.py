@@ -1,0 +1,32 @@
+"""Laws as classes to subclass: what every store and every reader does, whoever wrote it.
+
+Each class arranges and asserts around its subject with a client of its own, and asks for nothing but a few fixtures.
+`Recorder` wraps an engine to count what it is asked.
+"""
+
+import pytest
+
+# The suites assert: pytest is to show what was compared, as it does in test modules. Before they are imported.
+for _name in ("_reader_laws", "_sequences", "_store_lists", "_store_reads", "_store_sharing", "_store_writes", "dcp"):
+    pytest.register_assert_rewrite(f"s3torch.harness.conformance.{_name}")
+
+from s3torch.harness.conformance.arrangement import (  # noqa: E402  # after the registration above
+    Arrangement,
+    Boto3Arrangement,
+    Connect,
+    MemoryArrangement,
+    make_bytes,
+)
+from s3torch.harness.conformance.recording import Recorder, RecordingEngine  # noqa: E402
+from s3torch.harness.conformance.store import StoreConformance  # noqa: E402
+
+__all__ = [
+    "Arrangement",
+    "Boto3Arrangement",
+    "Connect",
+    "MemoryArrangement",
+    "Recorder",
+    "RecordingEngine",
+    "StoreConformance",
+    "make_bytes",
+]
