@@ -52,6 +52,7 @@ class Connection:
         "idle_since",
         "is_open",
         "is_reused",
+        "is_sending",
         "last_progress",
         "mask",
         "opened_until",
@@ -64,6 +65,7 @@ class Connection:
         self.exchange: Exchange | None = None
         self.is_open = False
         self.is_reused = False
+        self.is_sending = False  # whether the exchange's request is not wholly sent yet
         self.mask = 0
         self.last_progress = driven_s
         self.idle_since = 0.0
@@ -172,7 +174,7 @@ class Connection:
         exchange, transport = self.exchange, self._transport
         assert exchange is not None  # noqa: S101  # the loop calls only while one is set
         assert transport is not None  # noqa: S101  # and only when open
-        if not exchange.is_sent or transport.is_sending():
+        if self.is_sending:
             try:
                 exchange.send(transport)
                 transport.flush()
@@ -182,6 +184,7 @@ class Connection:
                 # The server may have answered before it hung up: that answer is the reason.
                 if not mask & EVENT_READ:
                     raise
+            self.is_sending = not exchange.is_sent or transport.is_sending()
         if mask & EVENT_READ:
             try:
                 return exchange.receive(transport)
@@ -189,18 +192,11 @@ class Connection:
                 pass
         return False
 
-    def wanted(self) -> int:
-        """The events to wait for now."""
-        exchange, transport = self.exchange, self._transport
-        if exchange is None or transport is None or (exchange.is_sent and not transport.is_sending()):
-            return EVENT_READ
-        return EVENT_READ | EVENT_WRITE
-
     @property
     def can_be_reused(self) -> bool:
         """Whether the exchange has ended in a way that leaves the connection clean."""
         exchange = self.exchange
-        return exchange is not None and exchange.is_sent and exchange.head is not None and exchange.head.keeps_alive
+        return exchange is not None and not self.is_sending and exchange.head is not None and exchange.head.keeps_alive
 
     def is_alive(self) -> bool:
         """Whether an idle connection can still be used: neither closed by the server nor with bytes unasked for."""

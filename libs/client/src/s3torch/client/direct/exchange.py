@@ -11,7 +11,7 @@ from s3torch.client.errors import ProtocolError
 
 __all__ = ["Exchange", "Responder", "Transport"]
 
-_HEAD_SIZE = 8 * 1024
+_HEAD_SIZE = 4 * 1024
 _LONGEST_HEAD = 64 * 1024
 _SCRATCH = 64 * 1024
 # Answers that are collected are lists and errors, never data; S3's largest are a few MiB.
@@ -183,31 +183,33 @@ class Exchange:
             end = self._buffer.find(b"\r\n\r\n", search_from, self._have)
             if end < 0:
                 return False
-            head = parse_head(bytes(self._buffer[:end]), is_head=self._is_head)
-            rest = bytes(memoryview(self._buffer)[end + 4 : self._have])
+            received = memoryview(self._buffer)
+            head = parse_head(bytes(received[:end]), is_head=self._is_head)
+            rest = received[end + 4 : self._have]
             if head.status >= 200:
                 break
             if head.status == 101:
                 raise ProtocolError("the server switched protocols unasked")
-            self._buffer[: len(rest)] = rest  # an interim response (RFC 9110, section 15.2): the real one follows
-            self._have = len(rest)
+            # An interim response (RFC 9110, section 15.2): the real one follows.
+            self._have = rest.nbytes
+            self._buffer = bytearray(rest) + bytes(_HEAD_SIZE)
             search_from = 0
         view = self.responder.on_head(head)
         self.head = head
         if view is not None and head.length is not None:
             if view.nbytes != head.length:
                 raise ProtocolError(f"the destination holds {view.nbytes} bytes, the response {head.length}")
-            if len(rest) > head.length:
+            if rest.nbytes > head.length:
                 raise ProtocolError("more bytes follow the head than the response has")
-            view[: len(rest)] = rest
+            view[: rest.nbytes] = rest
             self._view = view
-            self.filled = len(rest)
+            self.filled = rest.nbytes
             return True
         if head.is_chunked:
             self._decoder = ChunkedDecoder()
             self._decoder.feed(rest)
         else:
-            if head.length is not None and len(rest) > head.length:
+            if head.length is not None and rest.nbytes > head.length:
                 raise ProtocolError("more bytes follow the head than the response has")
             self._body = bytearray(rest)
         return True

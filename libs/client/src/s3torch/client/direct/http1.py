@@ -16,13 +16,16 @@ _HEAD = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?"
     rb"((?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)*)"
 )
+_ANY_STATUS = b"HTTP/1.1 200 OK\r\n"
 _FIELD = re.compile(rb"\r\n([^:]+):[ \t]*([^\r]*)")
 _TRAILING_SPACE = re.compile(rb"[ \t](?:\r|\Z)")
+# chunk-size [ chunk-ext ] without its CRLF: a bare CR or LF would let another recipient see another line.
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _DIGITS = b"0123456789"
-_HEX = b"0123456789abcdefABCDEF"
 # RFC 9112, section 7.1.1, asks recipients to bound chunk extensions; trailers are bounded alike.
 _LONGEST_LINE = 8192
 _LONGEST_TRAILER = 65536
+_LONGEST_RANGE = 80  # three numbers of 64 bits, with room to spare
 
 
 class ResponseHead:
@@ -80,7 +83,7 @@ def parse_head(raw: bytes, *, is_head: bool = False) -> ResponseHead:
     if len(headers) != len(fields) or _TRAILING_SPACE.search(block):
         headers = _merge(fields)
     connection = headers.get(b"connection", b"").lower()
-    keeps_alive = b"close" not in connection if is_1_1 else b"keep-alive" in connection
+    keeps_alive = b"close" not in connection and (is_1_1 or b"keep-alive" in connection)
     length: int | None = None
     declared = headers.get(b"content-length")
     if declared is not None:
@@ -96,7 +99,8 @@ def parse_head(raw: bytes, *, is_head: bool = False) -> ResponseHead:
             raise ProtocolError("the response has both a length and a transfer coding")
         if encoding.lower() != b"chunked":
             raise ProtocolError(f"unknown transfer coding: {encoding[:80]!r}")
-        return ResponseHead(status, headers, None, True, keeps_alive)
+        # Section 6.1: from a server that should not know chunks, what follows them is not to be trusted.
+        return ResponseHead(status, headers, None, True, keeps_alive and is_1_1)
     return ResponseHead(status, headers, length, False, keeps_alive and length is not None)
 
 
@@ -118,7 +122,7 @@ def _first_flaw(raw: bytes) -> bytes:
     """The first line that makes a head malformed, cut short."""
     lines = raw.split(b"\r\n")
     for line in lines[1:]:
-        if _HEAD.fullmatch(b"HTTP/1.1 200 OK\r\n" + line) is None:
+        if _HEAD.fullmatch(_ANY_STATUS + line) is None:
             return line[:80]
     return lines[0][:80]
 
@@ -138,7 +142,8 @@ def content_range(value: bytes) -> tuple[int, int, int]:
     unit, _, rest = value.partition(b" ")
     span, _, size = rest.partition(b"/")
     first, _, last = span.partition(b"-")
-    if unit.lower() != b"bytes" or not (first.isdigit() and last.isdigit() and size.isdigit()):
+    is_numeric = first.isdigit() and last.isdigit() and size.isdigit() and len(value) < _LONGEST_RANGE
+    if unit.lower() != b"bytes" or not is_numeric:
         raise ProtocolError(f"Content-Range is malformed: {value[:80]!r}")
     start, end, total = int(first), int(last) + 1, int(size)
     if not start < end <= total:
@@ -197,22 +202,27 @@ class ChunkedDecoder:
         end = self._buffer.find(b"\r\n")
         if end < 0:
             if len(self._buffer) > _LONGEST_LINE:
-                raise ProtocolError("a chunk's size line is too long")
+                raise ProtocolError("a line between chunks is too long")
             return False
+        if end > _LONGEST_LINE:
+            raise ProtocolError("a line between chunks is too long")
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 2]
         if self._state == "trailer":
             self._trailer += end
             if self._trailer > _LONGEST_TRAILER:
                 raise ProtocolError("the trailer is too long")
-            if not line:
+            if line:
+                if _HEAD.fullmatch(_ANY_STATUS + line) is None:
+                    raise ProtocolError(f"the trailer is malformed: {line[:80]!r}")
+            else:
                 if self._buffer:
                     raise ProtocolError("bytes follow the last chunk")
                 self.is_done = True
             return True
-        size = line.partition(b";")[0].rstrip(b" \t")
-        if not size or size.translate(None, _HEX) or len(size) > 15:
+        match = _CHUNK_SIZE.fullmatch(line)
+        if match is None:
             raise ProtocolError(f"a chunk's size is malformed: {line[:80]!r}")
-        self._left = int(size, 16)
+        self._left = int(match[1], 16)
         self._state = "data" if self._left else "trailer"
         return True

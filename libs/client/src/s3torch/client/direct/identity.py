@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from s3torch.client.direct.route import Route, parse_proxy, parse_route
+from s3torch.client.direct.route import Proxy, Route, make_route, parse_proxy, parse_route
 from s3torch.client.direct.sigv4 import Credentials
 from s3torch.client.errors import CredentialsError, RegionError, TLSError
 from s3torch.client.protocols import EngineContext
@@ -142,7 +142,7 @@ class Identity:
         """Send a bucket's requests to another host, as a temporary redirect asked for."""
         route, path = parse_route(url.partition("?")[0])
         old = self.address(bucket)
-        route = replace(route, proxy=old.route.proxy)
+        route = make_route(route.scheme, route.host, route.port, old.route.proxy)
         prefix = f"/{bucket}" if path.startswith(f"/{bucket}/") and not route.host.startswith(f"{bucket}.") else ""
         self._addresses[bucket] = replace(old, route=route, prefix=prefix)
 
@@ -266,8 +266,8 @@ class Identity:
         parts = urlsplit(url)
         route, path = parse_route(f"{parts.scheme}://{parts.netloc}{parts.path}")
         scope = parse_qs(parts.query).get("X-Amz-Credential", [f"//{region}/s3express"])[0].split("/")
-        proxy = _proxy_of(route)
-        return BucketAddress(replace(route, proxy=proxy), path[: -len("/k")], scope[2], scope[3])
+        route = make_route(route.scheme, route.host, route.port, _proxy_of(route))
+        return BucketAddress(route, path[: -len("/k")], scope[2], scope[3])
 
     def _presign_express(self, region: str, parameters: dict[str, str]) -> str:
         """Name a directory bucket's address; unsigned, as signing would ask for a session."""
@@ -315,7 +315,7 @@ class Identity:
             return credentials
 
 
-def _proxy_of(route: Route) -> Any:
+def _proxy_of(route: Route) -> Proxy | None:
     """The proxy that the environment names for a host, ``NO_PROXY`` heeded."""
     if urllib.request.proxy_bypass(route.netloc):
         return None

@@ -27,6 +27,7 @@ _IDLE_S = 15.0
 # An idle connection is looked at before use if the loop has not run for so long.
 _TRUST_S = 0.5
 _MOST_IDLE = 256
+_BOTH = EVENT_READ | EVENT_WRITE
 
 
 class LoopUser(Protocol):
@@ -126,13 +127,17 @@ class Loop:
             if connection is None:
                 connection = Connection(route, self._dialer, self.driven_s)
             connection.exchange = exchange
+            connection.is_sending = True
             connection.last_progress = self.driven_s
             self._busy[connection] = user
             try:
                 if connection.is_open:
                     connection.is_reused = True
                     self._send_first(connection)
-                self._watch(connection, connection.wanted() if connection.is_open else EVENT_WRITE)
+                if not connection.is_open:
+                    self._watch(connection, EVENT_WRITE)
+                else:
+                    self._watch(connection, _BOTH if connection.is_sending else EVENT_READ)
             except BaseException:
                 self._forget(connection)
                 raise
@@ -240,9 +245,7 @@ class Loop:
         if is_complete:
             self._complete(connection, user)
         else:
-            wanted = connection.wanted()
-            if wanted != connection.mask:
-                self._watch(connection, wanted)
+            self._watch(connection, _BOTH if connection.is_sending else EVENT_READ)
 
     def _complete(self, connection: Connection, user: LoopUser) -> None:
         exchange = connection.exchange

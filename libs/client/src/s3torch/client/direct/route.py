@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import unquote, urlsplit
 
-__all__ = ["Proxy", "Route", "parse_proxy", "parse_route"]
+__all__ = ["Proxy", "Route", "make_route", "parse_proxy", "parse_route"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -24,9 +25,12 @@ class Proxy:
         return f"Proxy({self.host}:{self.port})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One server, and how it is reached; connections with the same route are interchangeable."""
+    """One server, and how it is reached; connections with the same route are interchangeable.
+
+    There is one object for each route (`make_route`), so that finding a connection compares nothing.
+    """
 
     scheme: str
     host: str
@@ -44,6 +48,12 @@ class Route:
         """Value of the Host header: the port only where it is not the scheme's own (RFC 9110, section 7.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+
+@cache
+def make_route(scheme: str, host: str, port: int, proxy: Proxy | None = None) -> Route:
+    """Return the route; the same object for the same arguments."""
+    return Route(scheme, host, port, proxy)
 
 
 def parse_route(url: str, proxy: Proxy | None = None) -> tuple[Route, str]:
@@ -64,7 +74,7 @@ def parse_route(url: str, proxy: Proxy | None = None) -> tuple[Route, str]:
         raise ValueError(f"not an endpoint: {url!r}; expected http://host[:port] or https://host[:port]")
     if parts.username or parts.query or parts.fragment:
         raise ValueError("an endpoint takes no user, query or fragment")
-    return Route(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], proxy), parts.path.rstrip("/")
+    return make_route(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], proxy), parts.path.rstrip("/")
 
 
 def parse_proxy(url: str) -> Proxy:
