@@ -262,7 +262,7 @@ def test_an_archive_that_another_tool_has_written(
 
 @pytest.mark.filterwarnings("ignore:.*TorchScript", "ignore:.*torch.jit")
 def test_torchscript_archives(checkpoint: S3Checkpoint, store: MemoryStore) -> None:
-    module = torch.jit.trace(torch.nn.Linear(3, 2), torch.zeros(1, 3))  # type: ignore[no-untyped-call]  # torch's
+    module = torch.jit.trace(torch.nn.Linear(3, 2), torch.zeros(1, 3))
     file = io.BytesIO()
     torch.jit.save(module, file)
     put(store, file.getvalue())
