@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pytest
+
 from s3torch.client import EngineContext, GetRequest, GetResult, HeadObjectResult, S3ClientConfig
 from s3torch.client.memory import MemoryEngine, MemoryStore
 from s3torch.client.protocols import Into, Transfer
@@ -99,10 +101,8 @@ class RecordingEngine(MemoryEngine):
                 raise error
             transfer = super(RecordingEngine, self).start_get(request, into)
             if transfer.done():
-                try:
+                with contextlib.suppress(Exception):  # an error fetches nothing; the reader gets it from the transfer
                     self._log.fetched += len(transfer.result().data)
-                except Exception:  # noqa: BLE001  # an error fetches nothing; the reader gets it from the transfer
-                    pass
             return transfer
 
         transfer = Delayed(start, self._latency)

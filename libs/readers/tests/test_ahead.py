@@ -1,7 +1,9 @@
+import itertools
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from s3torch.readers._ahead import SEGMENT_SIZE, ReadAhead, cut_segments, subtract_ranges
 
 RANGES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 40)), max_size=12).map(
@@ -18,7 +20,7 @@ def test_segments_cover_the_ranges(ranges: list[tuple[int, int]], max_gap: int, 
     segments = cut_segments(ranges, max_gap=max_gap, size=size)
     assert bytes_of(ranges) <= bytes_of(segments)
     assert all(0 < end - start <= size for start, end in segments)
-    assert all(left[1] <= right[0] for left, right in zip(segments, segments[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(segments))
     if max_gap == 0:
         assert bytes_of(ranges) == bytes_of(segments)
 

@@ -1,8 +1,10 @@
+import itertools
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from s3torch.readers.item_ranges import ItemRange, RangeGroup, check_item_ranges, group_ranges
 
 
@@ -23,7 +25,7 @@ def test_groups_hold_every_item_and_no_larger_gap(items: list[ItemRange], max_ga
         assert (group.start, group.end) == (group.item_ranges[0].start, group.item_ranges[-1].end)
         for before, after in zip(group.item_ranges, group.item_ranges[1:], strict=False):
             assert after.start - before.end <= max_gap
-    for left, right in zip(groups, groups[1:], strict=False):
+    for left, right in itertools.pairwise(groups):
         assert right.start - left.end > max_gap
 
 

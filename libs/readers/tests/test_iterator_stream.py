@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from s3torch.client import ProtocolError
 from s3torch.readers._iterator_stream import IteratorStream, as_byte_stream
 

@@ -2,6 +2,7 @@ import random
 from typing import Any
 
 import pytest
+
 from s3torch.client import ProtocolError
 from s3torch.readers import RangedS3Reader, S3ReaderConstructor
 

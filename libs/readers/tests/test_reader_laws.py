@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from s3torch.client import ObjectChangedError
 from s3torch.readers import DCPOptimizedS3Reader, ItemRange, RangedS3Reader, S3Reader, S3ReaderConstructor
 

@@ -3,6 +3,7 @@ import random
 from typing import Any
 
 import pytest
+
 from s3torch.client import S3ConnectionError
 from s3torch.readers import S3Reader, SequentialS3Reader
 

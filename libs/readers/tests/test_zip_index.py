@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from s3torch.readers.zip_index import ZipRecord, find_directory, is_torch_archive, parse_directory
 
 NAMES = st.text("abcdefgh/._-0123456789äß", min_size=1, max_size=40)

@@ -145,6 +145,14 @@ class ObjectReader(S3Reader):
             finally:
                 super().close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what the reader was made of and its position; what is buffered or in flight stays behind."""
+        return _reopen, (type(self), self._arguments(), self.tell())
+
+    def _arguments(self) -> tuple[Any, ...]:
+        """The constructor's arguments."""
+        return self._bucket, self._key, self._get_object_info, self._get_stream
+
     @abstractmethod
     def _fill(self, view: memoryview) -> int:
         """Fill a view that is not empty from the position on, and move behind; return how many bytes were written."""
@@ -197,6 +205,12 @@ def as_bytes_view(buffer: Buffer) -> memoryview:
     if not view.nbytes:
         return memoryview(b"")
     return view.cast("B")
+
+
+def _reopen(reader_class: type[ObjectReader], arguments: tuple[Any, ...], position: int) -> ObjectReader:
+    reader = reader_class(*arguments)
+    reader.seek(position)
+    return reader
 
 
 def _check_arguments(bucket: object, key: object, get_object_info: object, get_stream: object) -> None:

@@ -113,6 +113,9 @@ class DCPOptimizedS3Reader(ObjectReader):
             self._refuse()
         return self._position
 
+    def _arguments(self) -> tuple[Any, ...]:
+        return self._bucket, self._key, self._items, self._get_object_info, self._get_stream, self._max_gap
+
     def _move(self, offset: int, whence: int) -> int:
         if whence == io.SEEK_CUR:
             offset += self._position

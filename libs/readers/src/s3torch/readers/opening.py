@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from s3torch.client import GetObjectStream, HeadObjectResult, ObjectInfo, S3Client
 from s3torch.readers.protocol import S3ReaderConstructorProtocol
 from s3torch.readers.reader import S3Reader
@@ -40,6 +42,12 @@ class _ObjectStreams:
         if self._info is None:
             self._info = self._client.head_object(self._bucket, self._key)
         return self._info
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the object's name and what is known of it: the client pickles as its configuration."""
+        if self._info is None and self._last is not None:
+            self._learn(self._last)
+        return type(self), (self._client, self._bucket, self._key, self._info)
 
     def _learn(self, stream: GetObjectStream) -> None:
         if stream.etag is not None:  # a response came, so the size costs no request

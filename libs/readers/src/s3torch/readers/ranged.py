@@ -97,6 +97,9 @@ class RangedS3Reader(ObjectReader):
             self._refuse()
         return self._position
 
+    def _arguments(self) -> tuple[Any, ...]:
+        return (*super()._arguments(), self._buffer_size)
+
     def _fill(self, view: memoryview) -> int:
         head = self._buffered(len(view))
         filled = len(head)
