@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from s3torch.client.config import S3ClientConfig
 from s3torch.client.copying import copy_object
@@ -28,6 +28,9 @@ from s3torch.client.values import (
     PutResult,
 )
 from s3torch.client.window import get_many
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["S3Client"]
 
@@ -343,7 +346,7 @@ class S3Client:
         if self._engine is not None:
             self._engine.close()
 
-    def __enter__(self) -> S3Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
