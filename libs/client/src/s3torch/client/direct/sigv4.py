@@ -41,7 +41,9 @@ def encode_key(key: str) -> str:
 
 def encode_query(pairs: Sequence[tuple[str, str]]) -> str:
     """Encode query parameters in canonical form: sorted, percent-encoded, each with ``=``."""
-    return "&".join(sorted(f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in pairs))
+    # By name, then value: sorting the joined text would put "a-b=" before "a=".
+    encoded = sorted((quote(name, safe="~"), quote(value, safe="~")) for name, value in pairs)
+    return "&".join([f"{name}={value}" for name, value in encoded])
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Signer:
         Returns:
             ``x-amz-date``, ``x-amz-content-sha256``, the token's and the ``Authorization`` line, each ended by CRLF.
         """
+        headers = tuple(headers)  # a list might be changed before the next call
         template_of = (int(now), credentials, region, query, headers, payload_hash)
         if template_of != self._template_of:
             self._template = self._make_template(int(now), credentials, region, query, headers, payload_hash)
