@@ -34,7 +34,7 @@ def command(
     profile: Annotated[_OptionalText, typer.Option(help="Profile of the shared AWS configuration.")] = None,
     epochs: Annotated[int, typer.Option(help="Epochs of each run, at least 2.")] = 3,
     workers: Annotated[int, typer.Option(help="Processes of each DataLoader; 0 for none.")] = 2,
-    samples: Annotated[int, typer.Option(help="Images in the data set.")] = 768,
+    samples: Annotated[int, typer.Option(help="Images in the data set.")] = 512,
     engine: Annotated[str, typer.Option(help="The client's engine: direct or boto3.")] = "direct",
     keep: Annotated[bool, typer.Option("--keep", help="Leave in your bucket what was written.")] = False,
 ) -> None:

@@ -93,7 +93,7 @@ class Loaded:
     uri: str
     """Where it lies."""
     seconds: float
-    """How long finding and loading it took."""
+    """How long loading took."""
 
 
 @dataclass(frozen=True, slots=True)

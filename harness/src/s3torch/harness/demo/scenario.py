@@ -134,7 +134,7 @@ class _Story:
             say(f"Saved {event.uri}: {event.size / _KIB:.0f} KiB in {event.seconds * 1e3:.0f} ms", style="dim")
         elif isinstance(event, Loaded):
             record.loaded = event
-            say(f"Found and loaded {event.uri} in {event.seconds * 1e3:.0f} ms")
+            say(f"Found {event.uri} and loaded it in {event.seconds * 1e3:.0f} ms")
         elif isinstance(event, Ended):
             record.loss, record.digest = event.loss, event.digest
 
@@ -148,7 +148,7 @@ class _Story:
             [f"Checkpoint save (median of {len(saved)})", f"{save_ms:.0f} ms"],
         ]
         if resumed.loaded is not None:
-            rows.append(["Checkpoint find and load", f"{resumed.loaded.seconds * 1e3:.0f} ms"])
+            rows.append(["Checkpoint load", f"{resumed.loaded.seconds * 1e3:.0f} ms"])
         self._view.table("Summary", ["", "measured here"], rows)
         if self._settings.uri is None:
             self._view.say("moto is a test server in Python: it, not the client, sets these rates.", style="dim")

@@ -37,7 +37,7 @@ class Settings:
     """Epochs of each run."""
     workers: int = 2
     """Worker processes of each DataLoader."""
-    samples: int = 768
+    samples: int = 512
     """Images in the data set."""
     keep: bool = False
     """Leave on the user's store what was written."""

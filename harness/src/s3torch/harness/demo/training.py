@@ -17,7 +17,7 @@ from s3torch.harness.demo.events import Ended, EpochEnded, Event, Held, Loaded, 
 from s3torch.harness.demo.model import Network, be_deterministic, digest_of, jitter
 from s3torch.harness.demo.settings import BATCH_SIZE, Job
 
-__all__ = ["train"]
+__all__ = ["latest_checkpoint", "train"]
 
 _HOLD_SECONDS = 60.0
 _WORKER_SECONDS = 100.0
@@ -57,8 +57,8 @@ def train(job: Job, emit: Callable[[Event], None]) -> None:
 
     first = 1
     if job.resume:
-        started = time.perf_counter()
         epoch, uri = latest_checkpoint(client, f"{store.uri}/checkpoints/{job.run}/")
+        started = time.perf_counter()
         state = checkpoints.load(uri)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -145,7 +145,7 @@ def _train_epoch(
         logits = model(jitter(images))
         loss = torch.nn.functional.cross_entropy(logits, labels)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        loss.backward()
         optimizer.step()
 
         step += 1

@@ -47,10 +47,15 @@ def main(arguments: list[str]) -> int:
 
             train(job, emit)
     except S3Exception as error:
-        # From a DataLoader worker the message is a whole traceback, with the error itself in its last line.
-        emit(Failed(str(error).strip().splitlines()[-1].removeprefix("s3torch.client.errors.")))
+        emit(Failed(_in_one_line(error)))
         return 1
     return 0
+
+
+def _in_one_line(error: S3Exception) -> str:
+    """Return what an error says; from a DataLoader worker a whole traceback, with the error in its last line."""
+    said = error.message if "Traceback" in error.message else str(error)
+    return said.strip().splitlines()[-1].removeprefix("s3torch.client.errors.")
 
 
 def _take_standard_output() -> TextIO:
