@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import random
 import re
 import shutil
 import socket
@@ -21,6 +20,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from s3torch.harness.servers._address import ACCESS_KEY, REGION, SECRET_KEY, dummy_environment, foreign_variables
+from s3torch.harness.servers._content import write_content
 from s3torch.harness.servers._process import ServerError, ServerProcess
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _OPTIONAL_PARTS = ("proxy", "fastcgi", "uwsgi", "scgi")
 _STARTS = 3
-_BLOCK = 1024 * 1024
 _REMEDY = (
     "The benchmark origin needs nginx with its Lua module from the system's packages: on Debian and Ubuntu "
     "`apt-get install nginx libnginx-mod-http-lua`."
@@ -240,12 +239,7 @@ class Origin:
             size: Its length in bytes.
             seed: Another one gives other content.
         """
-        path = self.root / bucket / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        block = random.Random(seed).randbytes(min(size, _BLOCK))
-        with path.open("wb") as file:
-            for number, start in enumerate(range(0, size, _BLOCK)):
-                file.write((number.to_bytes(8, "little") + block[8:])[: size - start])
+        write_content(self.root / bucket / key, size, seed=seed)
 
     def _port(self, index: int) -> int:
         if self._process is None:

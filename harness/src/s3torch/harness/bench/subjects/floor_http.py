@@ -1,7 +1,7 @@
 """The floor: what plain sockets in Python reach when they do nothing but this one thing.
 
-No signature, no retry, no deadline, no check beyond the status: less than any client can do, and so what one is measured
-against.
+No signature, no retry, no deadline, no check beyond the status: less than any client can do, and so what one is
+measured against.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ _HEAD_BYTES = 65536
 def address_of(endpoint: str) -> tuple[str, int]:
     """Split an endpoint's URL into host and port."""
     parts = urlsplit(endpoint)
-    assert parts.hostname is not None and parts.port is not None
-    return parts.hostname, parts.port
+    return parts.hostname or "", parts.port or 80
 
 
 def connect(endpoint: str) -> socket.socket:
@@ -83,7 +82,7 @@ class _PartConnection:
             # The head is small: what came with it is copied, the rest goes to its place.
             data = self.socket.recv(4096)
             body, length = parse_head(data)
-            if length != self.left.nbytes:
+            if not body or length != self.left.nbytes:
                 raise ConnectionError(f"got {length} bytes, not {self.left.nbytes}")
             self.view = self.left
             got = len(data) - body
@@ -110,11 +109,18 @@ class LargeGet:
         for each in self._connections:
             self._selector.register(each.socket, selectors.EVENT_READ, each)
 
-    def fill(self, view: memoryview, key: str, places: Iterator[tuple[int, int, memoryview]] | None = None) -> None:
-        """Receive the object into ``view``, or its given stretches into their own places."""
+    def fill(self, view: memoryview, key: str) -> None:
+        """Receive the object into ``view``."""
         advise_huge(view)
-        if places is None:
-            places = ((start, stop, view[start:stop]) for start, stop in _parts(self._task))
+        self._receive(key, ((start, stop, view[start:stop]) for start, stop in _parts(self._task)))
+
+    def fill_places(self, key: str, places: list[tuple[int, int, memoryview]]) -> None:
+        """Receive stretches of the object, each given with the memory that it goes to."""
+        for _, _, view in places:
+            advise_huge(view)
+        self._receive(key, iter(places))
+
+    def _receive(self, key: str, places: Iterator[tuple[int, int, memoryview]]) -> None:
         busy = 0
         for connection, (start, stop, target) in zip(self._connections, places, strict=False):
             connection.start(get_request(self._task, key, start, stop), target)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3torch.harness.bench.subjects.task import Sink, Subject
+from s3torch.harness.bench.subjects.task import Subject
 
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -99,6 +99,7 @@ class CountingSink:
         self._spend = spend
 
     def __call__(self, data: Any) -> None:
+        """Take one object."""
         self.count += 1
         self.size += len(data)
         if self._check:
@@ -133,16 +134,14 @@ def measure(subject: Subject, *, check: bool, spend: float) -> Run:
     reset_peak()
     cpu = cpu_seconds()
     start = time.perf_counter()
-    outcome = _run(subject, sink)
+    outcome = subject.run(sink)
     seconds = time.perf_counter() - start
     cpu = cpu_seconds() - cpu
     peak = peak_bytes()
+    if subject.own_time:
+        seconds, cpu = subject.own_time(outcome)
     crc, size = sink.crc, sink.size
     for part in subject.parts(outcome):
         crc = zlib.crc32(part, crc)
         size += memoryview(part).nbytes
     return Run(seconds=seconds, cpu=cpu, peak=peak, count=sink.count, size=size, crc=crc)
-
-
-def _run(subject: Subject, sink: Sink) -> Any:
-    return subject.run(sink)

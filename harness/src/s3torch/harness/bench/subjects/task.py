@@ -55,3 +55,5 @@ class Subject:
     """The work. What it returns is held until the clock has stopped, then handed to ``parts``."""
     parts: Callable[[Any], list[Any]] = lambda outcome: [] if outcome is None else [outcome]
     """The outcome as byte buffers, to be compared with what was stored."""
+    own_time: Callable[[Any], tuple[float, float]] | None = None
+    """Takes wall and processor seconds out of the outcome, where the work is measured elsewhere."""

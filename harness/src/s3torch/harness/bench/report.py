@@ -1,0 +1,167 @@
+"""The outcomes as tables for people, and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from s3torch.harness.bench.results import Measured, Outcome, Verdict
+from s3torch.harness.bench.scenarios import MIB, Figure, Role, Scenario
+
+_STYLES = {Role.FLOOR: "cyan", Role.OURS: "bold", Role.ORIGINAL: "", Role.PEER: ""}
+_MISSING = "-"
+
+
+def format_figure(figure: Figure, value: float, scenario: Scenario) -> str:
+    """Return a figure in the unit that its scenario is read in."""
+    if figure is Figure.RATE:
+        return f"{value:,.0f}/s" if scenario.count > 1 else f"{value / 1e9:.2f} GB/s"
+    if figure is Figure.CPU:
+        return f"{value * 1e6:,.0f} us" if scenario.count > 1 else f"{value:.2f} s/GiB"
+    if figure is Figure.MEMORY:
+        return f"{value:.2f} x"
+    if figure is Figure.EXTRA:
+        return f"{value / MIB:,.0f} MiB"
+    return f"{value * 1e3:,.0f} ms"
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """Print one scenario: every subject, the losing ones too."""
+    scenario = outcome.scenario
+    if outcome.skipped:
+        console.print(f"[bold]{scenario.title}[/bold]: not run. {outcome.skipped}\n")
+        return
+    is_timed = _is_timed(scenario)
+    headings = ["subject", "time" if is_timed else "rate", "spread", "CPU", "peak memory", "/ floor", "/ original"]
+    if scenario.server.value == "moto":
+        headings.append("requests")
+    table = Table(title=f"{scenario.name}: {scenario.title}", title_justify="left", title_style="bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0)
+    for measured in outcome.measured:
+        table.add_row(*_row(measured, outcome, len(headings)), style=_STYLES[measured.entry.role])
+    console.print(table)
+    for measured in outcome.measured:
+        if measured.failure and measured.failure != "left out":
+            console.print(f"{measured.entry.name}: {measured.failure}", style="yellow", markup=False)
+    console.print()
+
+
+def _is_timed(scenario: Scenario) -> bool:
+    return scenario.server.value == "none"
+
+
+def _row(measured: Measured, outcome: Outcome, columns: int) -> list[str]:
+    scenario = outcome.scenario
+    if not measured.runs:
+        return [measured.entry.name, *[_MISSING] * (columns - 1)]
+    first = Figure.TIME if _is_timed(scenario) else Figure.RATE
+    row = [
+        measured.entry.name,
+        format_figure(first, measured.figure(first, scenario), scenario),
+        f"{measured.spread:.0%}",
+        f"{measured.cpu * 1e3:,.0f} ms"
+        if _is_timed(scenario)
+        else format_figure(Figure.CPU, measured.figure(Figure.CPU, scenario), scenario),
+        _memory(measured, scenario),
+    ]
+    for role in (Role.FLOOR, Role.ORIGINAL):
+        other = outcome.best(role)
+        row.append(f"{other.seconds / measured.seconds * _scale(measured, other):.2f}" if other else _MISSING)
+    if columns > len(row):
+        row.append(str(measured.requests))
+    return row
+
+
+def _scale(measured: Measured, other: Measured) -> float:
+    """Subjects of one scenario may run on different numbers of objects."""
+    return measured.objects / other.objects
+
+
+def _memory(measured: Measured, scenario: Scenario) -> str:
+    if _is_timed(scenario):
+        return _MISSING
+    extra = format_figure(Figure.EXTRA, measured.extra_memory, scenario)
+    return extra if scenario.count > 1 else f"{extra} ({measured.figure(Figure.MEMORY, scenario):.2f} x)"
+
+
+def print_verdicts(outcomes: Sequence[Outcome], console: Console, *, is_quick: bool) -> None:
+    """Print what must be reached beside what was."""
+    table = Table(title="What must be reached", title_justify="left", title_style="bold")
+    for number, heading in enumerate(("scenario", "subject", "figure", "floor", "original", "required", "reached", "")):
+        table.add_column(heading, justify="right" if 1 < number < 7 else "left")
+    for outcome in outcomes:
+        for verdict in outcome.verdicts:
+            table.add_row(*_verdict_row(outcome, verdict))
+    if table.row_count:
+        console.print(table)
+    if is_quick:
+        console.print("A quick run shows that everything works; its figures mean nothing.")
+
+
+def _verdict_row(outcome: Outcome, verdict: Verdict) -> list[str]:
+    scenario, requirement = outcome.scenario, verdict.requirement
+    subject = next(each for each in outcome.measured if each.entry.name == verdict.subject)
+
+    def figure(measured: Measured | None) -> str:
+        if measured is None or not measured.runs:
+            return _MISSING
+        return format_figure(requirement.figure, measured.figure(requirement.figure, scenario), scenario)
+
+    sign = ">=" if requirement.is_minimum else "<="
+    if requirement.against is None:
+        required = f"{sign} {format_figure(requirement.figure, requirement.limit, scenario)}"
+        reached = figure(subject)
+    else:
+        required = f"{sign} {requirement.limit:g} x {requirement.against.partition(',')[0]}"
+        reached = _MISSING if verdict.value is None else f"{verdict.value:.2f} x"
+    mark = {True: "[green]met[/green]", False: "[red]missed[/red]", None: "unknown"}[verdict.is_met]
+    others = [figure(outcome.best(role)) for role in (Role.FLOOR, Role.ORIGINAL)]
+    return [scenario.name, verdict.subject, figure(subject), *others, required, reached, mark]
+
+
+def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Return everything measured as plain values, times in seconds and sizes in bytes."""
+    return [
+        {
+            "scenario": outcome.scenario.name,
+            "title": outcome.scenario.title,
+            "skipped": outcome.skipped,
+            "subjects": [_subject_json(each, outcome.scenario) for each in outcome.measured],
+            "verdicts": [
+                {
+                    "subject": verdict.subject,
+                    "figure": verdict.requirement.figure.value,
+                    "against": verdict.requirement.against,
+                    "limit": verdict.requirement.limit,
+                    "reached": verdict.value,
+                    "met": verdict.is_met,
+                }
+                for verdict in outcome.verdicts
+            ],
+        }
+        for outcome in outcomes
+    ]
+
+
+def _subject_json(measured: Measured, scenario: Scenario) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": measured.entry.name,
+        "role": measured.entry.role.value,
+        "environment": measured.entry.environment,
+        "failure": measured.failure,
+    }
+    if measured.runs:
+        found |= {
+            "seconds": [run.seconds for run in measured.runs],
+            "cpu_seconds": [run.cpu for run in measured.runs],
+            "extra_memory": measured.extra_memory,
+            "objects": measured.objects,
+            "bytes": measured.size,
+            "rate": measured.rate(scenario),
+            "requests": measured.requests,
+        }
+    return found

@@ -1,0 +1,88 @@
+"""The floor of ``torch.save`` and ``torch.load``: the tensors' memory straight to and from plain sockets."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import torch
+
+from s3torch.harness.bench.subjects.floor_http import LargeGet, address_of, connect
+from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.task import Sink, Subject, Task
+
+_LARGE = 256 * 1024
+
+
+class _PutFile:
+    """A file that is the body of one PUT: large writes go to the socket as they are, small ones together."""
+
+    def __init__(self, connection: socket.socket, head: bytes) -> None:
+        self._socket = connection
+        self._small = bytearray(head)
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        if view.nbytes < _LARGE:
+            self._small += view
+        else:
+            self.flush()
+            self._socket.sendall(view)
+        return view.nbytes
+
+    def flush(self) -> None:
+        if self._small:
+            self._socket.sendall(self._small)
+            self._small.clear()
+
+
+class _CountingFile:
+    """Knows afterwards how long the file would be."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.size += size
+        return size
+
+    def flush(self) -> None:
+        """There is nothing to flush."""
+
+
+def save(task: Task) -> Subject:
+    """``torch.save`` into one PUT whose length is known beforehand."""
+    state = make_state(task.options["tensors"], task.options["tensor_size"])
+    counting = _CountingFile()
+    torch.save(state, counting)  # type: ignore[arg-type]  # write and flush are all that it calls
+    host, port = address_of(task.endpoint)
+    head = (
+        f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {counting.size}\r\n\r\n"
+    )
+    connection = connect(task.endpoint)
+
+    def run(_: Sink) -> None:
+        file = _PutFile(connection, head.encode())
+        torch.save(state, file)  # type: ignore[arg-type]  # write and flush are all that it calls
+        file.flush()
+        answer = connection.recv(65536)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(answer.decode("latin-1"))
+
+    return Subject(run)
+
+
+def load(task: Task) -> Subject:
+    """Each tensor's bytes, whose offsets are known, into fresh tensors, on several connections."""
+    offsets: list[int] = task.options["offsets"]
+    size: int = task.options["tensor_size"]
+    getter = LargeGet(task, task.options.get("connections", 8))
+
+    def run(_: Sink) -> dict[str, torch.Tensor]:
+        state = {f"layer.{index}.weight": torch.empty(size // 4) for index in range(len(offsets))}
+        places = [(offset, offset + size, view) for offset, view in zip(offsets, buffers(state), strict=True)]
+        getter.fill_places(task.keys[0], places)
+        return state
+
+    return Subject(run, parts=buffers)
