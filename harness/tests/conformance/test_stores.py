@@ -47,9 +47,9 @@ class OnMoto(StoreConformance):
 
     @pytest.fixture
     def arrangement(self, moto_server: MotoServer) -> Iterator[Arrangement]:
-        client = moto_server.boto3_client()
-        yield Boto3Arrangement(client)
-        client.close()
+        arrangement = Boto3Arrangement(moto_server.boto3_client())
+        yield arrangement
+        arrangement.close()
 
     @pytest.fixture
     def connect(self, moto_server: MotoServer) -> Connect:

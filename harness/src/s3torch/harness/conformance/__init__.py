@@ -17,6 +17,8 @@ from s3torch.harness.conformance.arrangement import (  # noqa: E402  # after the
     MemoryArrangement,
     make_bytes,
 )
+from s3torch.harness.conformance.dcp import DCPConformance, StoreItems  # noqa: E402
+from s3torch.harness.conformance.reader import ReaderConformance, StoredObject, StoreObject  # noqa: E402
 from s3torch.harness.conformance.recording import Recorder, RecordingEngine  # noqa: E402
 from s3torch.harness.conformance.store import StoreConformance  # noqa: E402
 
@@ -24,9 +26,14 @@ __all__ = [
     "Arrangement",
     "Boto3Arrangement",
     "Connect",
+    "DCPConformance",
     "MemoryArrangement",
+    "ReaderConformance",
     "Recorder",
     "RecordingEngine",
     "StoreConformance",
+    "StoreItems",
+    "StoreObject",
+    "StoredObject",
     "make_bytes",
 ]

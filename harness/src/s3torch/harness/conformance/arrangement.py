@@ -49,6 +49,10 @@ class Arrangement(Protocol):
         """Return the keys of the multipart uploads that are neither completed nor aborted."""
         ...
 
+    def close(self) -> None:
+        """End all connections."""
+        ...
+
 
 class Connect(Protocol):
     """How a suite makes clients of its subject."""
@@ -98,6 +102,9 @@ class MemoryArrangement:
         """Return the keys of the unfinished uploads."""
         return sorted(self._store.uploads(bucket).values())
 
+    def close(self) -> None:
+        """Do nothing: there are no connections."""
+
 
 class Boto3Arrangement:
     """Arranges through a boto3 client.
@@ -137,3 +144,7 @@ class Boto3Arrangement:
     def uploads(self, bucket: str) -> list[str]:
         """Return the keys of the unfinished uploads."""
         return sorted(item["Key"] for item in self._client.list_multipart_uploads(Bucket=bucket).get("Uploads", ()))
+
+    def close(self) -> None:
+        """End all connections."""
+        self._client.close()

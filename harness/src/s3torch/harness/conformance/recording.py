@@ -1,4 +1,4 @@
-"""An engine that counts: what was asked of the engine inside it, and how many bytes came."""
+"""An engine that counts what was asked of the engine inside it and how many bytes came, and fails when told to."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Recorder:
         """How many HEADs were sent."""
         self.fetched = 0
         """Bytes in the responses whose heads have been seen."""
+        self._left = -1
+        self._failure: BaseException | None = None
 
     def __call__(self, context: EngineContext) -> Any:
         """Make an engine."""
@@ -35,9 +37,27 @@ class Recorder:
         return RecordingEngine(make_engine(replace(context, config=config)), self)
 
     def clear(self) -> None:
-        """Forget what was recorded."""
+        """Forget what was recorded, and fail no more."""
         self.gets.clear()
         self.heads = self.fetched = 0
+        self._failure = None
+
+    def fail(self, after: int, error: BaseException) -> None:
+        """Let every GET after some more fail.
+
+        Args:
+            after: How many GETs still succeed.
+            error: What the others raise.
+        """
+        self._left, self._failure = after, error
+
+    def record(self, request: GetRequest) -> None:
+        """Take note of a GET that starts; raises what it is to fail with."""
+        if self._failure is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise self._failure
+        self.gets.append(request)
 
 
 class RecordingEngine:
@@ -54,7 +74,7 @@ class RecordingEngine:
 
     def start_get(self, request: GetRequest, into: Into = None) -> Transfer[GetResult]:
         """Record a GET and start it."""
-        self._recorder.gets.append(request)
+        self._recorder.record(request)
         transfer: Transfer[GetResult] = self._inner.start_get(request, into=self._counted(into))
         return transfer
 
