@@ -65,6 +65,7 @@ class Log:
     transfers: list[Delayed] = field(default_factory=list)
     heads: int = 0
     fetched: int = 0
+    most_in_flight: int = 0
     fail: Callable[[GetRequest], BaseException | None] = field(default=lambda _request: None)
 
     @property
@@ -107,6 +108,7 @@ class RecordingEngine(MemoryEngine):
 
         transfer = Delayed(start, self._latency)
         self._log.transfers.append(transfer)
+        self._log.most_in_flight = max(self._log.most_in_flight, self._log.in_flight())
         return transfer
 
     def head(self, bucket: str, key: str) -> HeadObjectResult:

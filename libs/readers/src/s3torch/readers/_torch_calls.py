@@ -12,9 +12,10 @@ So the exception is held back only from a call that shows all marks of that C++:
 * the call before was ``seek`` (the reader knows);
 * the Python code that called into C is torch's own.
 
-The second mark tells it from torch's loader of the old, non-zip format, and the third from `io.BufferedReader`, both of
-which hand exceptions on as they should. Should the marks ever mislead, nothing is lost silently: what is held back is
-raised by the next call of any method.
+The second mark tells it from torch's loader of the old, non-zip format, which does not fall back to ``read``: there the
+user sees a SystemError whose ``__cause__`` is the exception. The third tells it from `io.BufferedReader`, which hands
+exceptions on as it should. Should the marks ever mislead, nothing is lost silently: what is held back is raised by the
+next call of any method.
 """
 
 from __future__ import annotations
