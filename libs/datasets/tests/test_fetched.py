@@ -58,7 +58,26 @@ def test_streams_of_what_is_here_send_nothing(memory: Place, known: bool) -> Non
 def test_a_whole_read_hands_out_the_bytes_that_arrived(memory: Place) -> None:
     memory.fill({"key": DATA})
     fetched, engine = fetch(memory, known=True)
-    assert fetched().read() is engine.flying[0].result().data
+    data = fetched().read()
+    assert data == DATA
+    assert data is engine.flying[0].result().data
+    assert fetched.get_object_info().size == len(DATA)
+
+
+def test_streams_of_whole_objects_stay_within_them(memory: Place) -> None:
+    memory.fill({"key": DATA})
+    fetched, _ = fetch(memory, known=True)
+    stream = fetched()
+    assert stream.seek(10**6) == len(DATA)
+    assert stream.read() == b""
+    assert stream.seek(5, 2) == len(DATA)
+    assert stream.seek(-1, 1) == len(DATA) - 1
+    assert stream.read() == DATA[-1:]
+    with pytest.raises(ValueError):
+        stream.seek(-1)
+    stream.seek(7)
+    assert [*stream] == [DATA[7:]]
+    assert [*stream] == []
 
 
 def test_large_reads_of_what_is_here_are_filled_in_place(memory: Place) -> None:

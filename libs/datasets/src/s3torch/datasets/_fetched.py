@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 from s3torch.client import (
@@ -22,7 +23,29 @@ from s3torch.client.answers import check_answer, place
 from s3torch.client.protocols import Into
 from s3torch.client.transfers import run_now
 
-__all__ = ["FetchedObject"]
+__all__ = ["FetchedObject", "WholeObject"]
+
+
+class WholeObject(io.BytesIO):
+    """The bytes of a whole object as a stream; shares their memory."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        super().__init__(data)
+        self._end = len(data)  # getbuffer(), which knows it, too, would make a copy
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move, no further than the end."""
+        position = super().seek(offset, whence)
+        if position > self._end:
+            return super().seek(self._end)
+        return position
+
+    def __next__(self) -> bytes:
+        """Return all that is left, not a line of it."""
+        data = self.read()
+        if not data:
+            raise StopIteration
+        return data
 
 
 class FetchedObject:
@@ -65,7 +88,7 @@ class FetchedObject:
             return HeadObjectResult(info.etag, info.size, info.last_modified)
         return self._engine.head(self._item.bucket, self._item.key)
 
-    def __call__(self, start: int | None = None, end: int | None = None) -> GetObjectStream:
+    def __call__(self, start: int | None = None, end: int | None = None) -> GetObjectStream | WholeObject:
         """Open the object or a range of it.
 
         Args:
@@ -76,12 +99,15 @@ class FetchedObject:
             A stream that sends no request for bytes that are here.
         """
         whole = start is None and end is None
-        info = None if self._fetched is None else self._fetched.info
-        etag, size = (None, None) if info is None else (info.etag or None, info.size)
-        request = GetRequest(self._item.bucket, self._item.key, None if whole else start or 0, end, etag, size)
-        stream = GetObjectStream(self, self._config, request)
-        if whole and self._fetched is not None:
-            stream.prefetch([(0, len(self._fetched.data))])
+        fetched = self._fetched
+        if fetched is None:
+            return GetObjectStream(self, self._config, self._request(start, end, None, None))
+        info, data = fetched.info, fetched.data
+        if whole and len(data) == info.size:
+            return WholeObject(data)
+        stream = GetObjectStream(self, self._config, self._request(start, end, info.etag or None, info.size))
+        if whole:
+            stream.prefetch([(0, len(data))])
         return stream
 
     def start_get(self, request: GetRequest, into: Into = None) -> Transfer[GetResult]:
@@ -96,6 +122,10 @@ class FetchedObject:
             return self._transfer
         data = memoryview(self._fetched.data)[start:end]
         return run_now(lambda: _answer(request, data, replace(info, start=start, length=end - start), into))
+
+    def _request(self, start: int | None, end: int | None, etag: str | None, size: int | None) -> GetRequest:
+        first = start if end is None else start or 0
+        return GetRequest(self._item.bucket, self._item.key, first, end, etag, size)
 
     def head(self, bucket: str, key: str) -> HeadObjectResult:
         """Ask the engine."""
