@@ -75,6 +75,8 @@ class GetCall(Call[GetResult]):
             self._checksum = self._whole_checksum(head, info)
         else:
             self._check_resumed(info)
+            if not self._position:
+                self._checksum = self._whole_checksum(head, info)  # that of the bytes that follow
         if head.length is None:
             return None  # in chunks: collected, then copied
         assert self._view is not None  # noqa: S101  # laid out with the first head

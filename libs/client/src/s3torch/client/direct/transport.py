@@ -89,7 +89,7 @@ class TlsTransport:
             except ssl.SSLWantReadError:
                 try:
                     self._feed()
-                except BlockingIOError:
+                except OSError:  # nothing there now, or a broken connection: what has come so far counts first
                     if filled:
                         return filled
                     raise
