@@ -40,7 +40,8 @@ class S3ClientConfig:
             function that makes an engine.
         connect_timeout: Seconds until a connection must stand, TLS included.
         read_timeout: Seconds that a connection may stay without moving a byte.
-        operation_timeout: Seconds that one request, or one part of a large transfer, may take with all its retries.
+        operation_timeout: Seconds that one request, or one part of a large transfer, may take with all its retries,
+            beside a second for each 256 KiB.
         max_connections: Connections of one large transfer; None derives them from ``throughput_target_gbps``.
         window: Requests that `S3Client.get_many` keeps in flight or undelivered.
         window_bytes: Bytes that `S3Client.get_many` keeps in flight or undelivered.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from s3torch.client.direct.engine import DirectEngine
     from s3torch.client.direct.loop import Loop
 
-__all__ = ["Call", "Operation"]
+__all__ = ["SLOWEST", "Call", "Operation"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 _PROTOCOL_ATTEMPTS = 3
 # A server that closes kept connections at once must not be asked for ever.
 _MOST_STALE = 5
+SLOWEST = 256 * 1024
+"""Bytes a second: what is slower than this, beyond ``operation_timeout``, is given up."""
 
 
 @dataclass(slots=True)  # not frozen: one is made for each attempt, and frozen ones take four times as long to make
@@ -60,6 +62,7 @@ class Call(Generic[T]):
     """
 
     __slots__ = (
+        "_allowance",
         "_connection",
         "_deadline",
         "_done",
@@ -84,7 +87,10 @@ class Call(Generic[T]):
         self._operation = operation
         self._parse = parse
         self._loop: Loop = engine.loop()
-        self._deadline = self._loop.driven_s + engine.config.operation_timeout
+        self._allowance = engine.config.operation_timeout
+        if operation.body:
+            self._allowance += sum(piece.nbytes for piece in operation.body) / SLOWEST
+        self._deadline = self._loop.driven_s + self._allowance
         self._done = False
         self._value: T | None = None
         self._error: BaseException | None = None
@@ -138,6 +144,7 @@ class Call(Generic[T]):
 
     def rebase(self, body: Sequence[memoryview]) -> None:
         """Go on with an equal copy of the body, so that the caller's memory is free again."""
+        self._follow_fork()
         if self._done:
             return
         with self._loop.lock:
@@ -157,13 +164,12 @@ class Call(Generic[T]):
         try:
             body = exchange.body
             error = error_of_answer(self._operation, head, body)
-            if error is None:
-                value = self._finish(head, body)
-        except (S3Exception, ValueError) as reason:
+            if error is not None:
+                self._judge(error, head)
+                return
+            value = self._finish(head, body)
+        except Exception as reason:  # noqa: BLE001  # it is this request's, not that of who drives the loop
             self._retry_or_fail(reason, head)
-            return
-        if error is not None:
-            self._judge(error, head)
             return
         self._exchange = self._connection = None
         self._value = value
@@ -205,7 +211,7 @@ class Call(Generic[T]):
         operation = self._next_operation()
         try:
             route, head = self._engine.prepare(operation)
-        except (S3Exception, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  # it is this request's, not that of who drives the loop
             self._fail(_placed(error, self._where()))
             return
         self._head_size = len(head)
@@ -254,7 +260,7 @@ class Call(Generic[T]):
         return _placed(error, self._where())
 
     def _give_up(self) -> None:
-        timeout = self._engine.config.operation_timeout
+        timeout = self._allowance
         self._leave_connection()
         self._fail(
             _placed(
@@ -285,7 +291,7 @@ class Call(Generic[T]):
         if self._loop.pid == os.getpid():
             return
         self._loop = self._engine.loop()
-        self._deadline = self._loop.driven_s + self._engine.config.operation_timeout
+        self._deadline = self._loop.driven_s + self._allowance
         exchange, self._exchange, self._connection = self._exchange, None, None
         if not self._done:
             if exchange is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from s3torch.client._memory_pages import BytesBuffer
 from s3torch.client.answers import check_answer, place, range_header
 from s3torch.client.checksum import compute, find_checksum
-from s3torch.client.direct.call import Call, Operation
+from s3torch.client.direct.call import SLOWEST, Call, Operation
 from s3torch.client.direct.exchange import Exchange
 from s3torch.client.direct.http1 import ResponseHead, content_range
 from s3torch.client.direct.times import parse_http_time
@@ -72,6 +72,7 @@ class GetCall(Call[GetResult]):
             check_answer(self._request, info)
             self._view = self._lay_out(info)
             self._info = info
+            self._deadline += info.length / SLOWEST
             self._checksum = self._whole_checksum(head, info)
         else:
             self._check_resumed(info)

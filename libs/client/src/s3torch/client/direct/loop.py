@@ -24,8 +24,9 @@ _LONGEST_TURN_S = 0.25
 _SCAN_S = 0.25
 # S3 closes connections that idle for some 20 s; one that it is about to close is not worth an error.
 _IDLE_S = 15.0
-# An idle connection is looked at before use if the loop has not run for so long.
-_TRUST_S = 0.5
+# An idle connection is looked at before use but when it has only just become idle: a server may have closed it, or,
+# being broken, have sent an answer that nobody asked for, which must not be taken for the next one's.
+_TRUST_S = 0.001
 _MOST_IDLE = 256
 _BOTH = EVENT_READ | EVENT_WRITE
 
@@ -172,7 +173,11 @@ class Loop:
             started = self._clock()
             if self._timers:
                 longest = max(0.0, min(longest, self._timers[0][0] - started))
-            events = self._selector.select(longest)
+            if self._busy or self._idle:
+                events = self._selector.select(longest)
+            else:  # Windows' select takes no empty lists
+                time.sleep(longest)
+                events = []
             self.now = self._clock()
             self.driven_s += self.now - started
             for key, mask in events:
