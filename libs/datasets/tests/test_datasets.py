@@ -134,6 +134,7 @@ def test_an_object_needs_a_key(style: Style) -> None:
 @pytest.mark.parametrize(
     "options",
     [
+        {"s3client_config": {"part_size": 2**23}},
         {"transform": None},
         {"transform": "read"},
         {"region": 7},

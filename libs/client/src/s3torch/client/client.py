@@ -60,6 +60,8 @@ class S3Client:
     ) -> None:
         _check_optional_str("region", region)
         _check_optional_str("endpoint", endpoint)
+        if s3client_config is not None and not isinstance(s3client_config, S3ClientConfig):
+            raise TypeError(f"s3client_config must be an S3ClientConfig or None, got {type(s3client_config).__name__}")
         self._region = region
         self._endpoint = endpoint
         self._user_agent = user_agent or UserAgent()
