@@ -24,9 +24,6 @@ _LONGEST_TURN_S = 0.25
 _SCAN_S = 0.25
 # S3 closes connections that idle for some 20 s; one that it is about to close is not worth an error.
 _IDLE_S = 15.0
-# An idle connection is looked at before use but when it has only just become idle: a server may have closed it, or,
-# being broken, have sent an answer that nobody asked for, which must not be taken for the next one's.
-_TRUST_S = 0.001
 _MOST_IDLE = 256
 _BOTH = EVENT_READ | EVENT_WRITE
 
