@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.docs.conftest import Page
 
 # One process for each page. Its preamble and its blocks share one namespace; a traceback names the page's own line.
+# Tests that a page shows are called with what the preamble has under their fixtures' names.
 RUNNER = """
 import multiprocessing, sys
 multiprocessing.set_start_method("fork")
@@ -26,6 +27,9 @@ for title, path in ((preamble, preamble), (page, source)):
     if path:
         with open(path, encoding="utf-8") as file:
             exec(compile(file.read(), title, "exec"), names)
+for name, test in [*names.items()]:
+    if name.startswith("test_"):
+        test(*(names[wanted] for wanted in test.__code__.co_varnames[: test.__code__.co_argcount]))
 """
 
 needs_fork = pytest.mark.skipif(
