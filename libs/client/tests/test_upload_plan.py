@@ -45,4 +45,4 @@ def test_equal_parts_are_few_enough(total: int, least: int) -> None:
 
 def test_patience_grows_with_what_is_to_be_sent() -> None:
     assert 0 < patience(0) < 0.01
-    assert patience(GIB) == pytest.approx(1.08, rel=0.05)
+    assert patience(GIB) == pytest.approx(2.15, rel=0.05)

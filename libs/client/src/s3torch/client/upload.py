@@ -266,8 +266,8 @@ class PutObjectStream:
     def _settle(self) -> None:
         """Return when no part needs the caller's memory any more.
 
-        While the parts move at the speed of memory they are waited for, as a copy would cost more. If the network is
-        the bottleneck, what has not arrived is copied, as far as there are buffers, and goes on from there.
+        While the parts move about as fast as memory they are waited for, as a copy would cost more. On a slower
+        network what has not arrived is copied, as far as there are buffers, and goes on from there.
         """
         deadline = self._clock() + patience(sum(part.borrowed for part in self._flying))
         while any(part.borrowed for part in self._flying):
