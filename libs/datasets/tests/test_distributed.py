@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.usefixtures("dummy_aws_env"),
     pytest.mark.timeout(300),  # importing torch in every process takes long on a busy machine
-    pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch without gloo"),
+    pytest.mark.skipif(
+        not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="torch without gloo"
+    ),
 ]
 
 WORLD_SIZE = 2
