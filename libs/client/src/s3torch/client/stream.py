@@ -286,7 +286,7 @@ class GetObjectStream:
         if self._position >= self.end:
             raise StopIteration
         piece = self._find(self._position) or self._fetch(self._position)
-        self._read_ahead(piece.end)
+        self._read_ahead(piece)
         data = self._data(piece)
         data = data[self._position - piece.start :] if self._position > piece.start else data
         self._position += len(data)
@@ -447,7 +447,7 @@ class GetObjectStream:
             self._piece_size = min(_FIRST_PIECE, self._piece_size)
         piece = self._start_piece(*self._bounds(start, self._piece_size))
         if sequential and start > self._base and self._size is not None:
-            self._read_ahead(piece.end)
+            self._read_ahead(piece)
         self._data(piece)
         self._next_miss = piece.end
         return piece
@@ -464,15 +464,20 @@ class GetObjectStream:
             start = max(floor, end - size, self._base)
         return start, end
 
-    def _read_ahead(self, start: int) -> None:
+    def _read_ahead(self, piece: _Piece) -> None:
+        """Start what follows a piece, as far as the memory bound has room beside it."""
         if self._size is None:
             return
-        horizon = min(self.end, start + self._config.read_ahead * self._piece_size)
-        while start < horizon:
-            piece = self._find(start)
-            if piece is None:
-                piece = self._start_piece(start, start + self._gap(start, min(start + self._piece_size, self.end)))
-            start = piece.end
+        room = self._limit - (piece.end - piece.start)
+        start, horizon = piece.end, piece.end + min(self._config.read_ahead * self._piece_size, room)
+        while start < min(horizon, self.end):
+            following = self._find(start)
+            if following is None:
+                end = start + self._gap(start, min(start + self._piece_size, self.end))
+                if end > horizon:
+                    return
+                following = self._start_piece(start, end)
+            start = following.end
 
     def _start_piece(self, start: int, end: int) -> _Piece:
         self._make_room(end - start)
