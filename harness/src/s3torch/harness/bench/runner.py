@@ -68,7 +68,7 @@ class Runner:
         self._origin: Origin | None = None
         self._moto: MotoServer | None = None
         self._subjects = ""
-        self._stored: dict[tuple[str, Server, Content, int, int], Stored] = {}
+        self._stored: dict[tuple[bool, Content, int, int], Stored] = {}
 
     def __enter__(self) -> Runner:
         self._subjects = self._stack.enter_context(subject_path())
@@ -96,7 +96,7 @@ class Runner:
             return Outcome(scenario, skipped=str(error))
         stored = self._store(scenario, place)
         with ExitStack() as stack:
-            players = []
+            players: list[Player] = []
             failed: dict[str, str] = {}
             for entry in scenario.entries:
                 if not self._settings.peers and entry.environment != WORKSPACE:
@@ -106,7 +106,7 @@ class Runner:
                 except (PeerEnvironmentError, SubjectError) as error:
                     self._report(f"  {entry.name}: {error}")
                     failed[entry.name] = str(error)
-            self._take_turns(players, scenario)
+            self._take_turns(players)
         measured = {player.entry.name: player.result() for player in players}
         return Outcome(
             scenario,
@@ -116,14 +116,38 @@ class Runner:
             ],
         )
 
-    def _take_turns(self, players: list[_Player], scenario: Scenario) -> None:
+    @contextmanager
+    def player(self, scenario: Scenario, entry: Entry) -> Iterator[Player]:
+        """Set up one subject alone, warm and checked, for whoever measures it in another way.
+
+        Args:
+            scenario: Its scenario; it is scaled to the settings.
+            entry: One of the scenario's.
+
+        Raises:
+            OriginUnavailableError: Where nginx is missing.
+            PeerEnvironmentError: If the subject's environment cannot be made.
+            SubjectError: If the subject fails.
+            WrongBytesError: If its bytes are wrong.
+        """
+        scenario = scaled(scenario, self._settings)
+        place = self._place(scenario.server)
+        with ExitStack() as stack:
+            yield self._prepare(stack, scenario, entry, place, self._store(scenario, place))
+
+    def _take_turns(self, players: list[Player]) -> None:
         for number in range(self._settings.repeat):
             for player in players:
-                if player.failure is None:
-                    player.play(scenario.spend)
+                if player.failure is not None:
+                    continue
+                try:
+                    player.play()
+                except SubjectError as error:
+                    self._report(f"  {player.entry.name}: {error}")
+                    player.failure = str(error)
             self._report(f"  round {number + 1} of {self._settings.repeat}")
 
-    def _prepare(self, stack: ExitStack, scenario: Scenario, entry: Entry, place: Place, stored: Stored) -> _Player:
+    def _prepare(self, stack: ExitStack, scenario: Scenario, entry: Entry, place: Place, stored: Stored) -> Player:
         self._report(f"  {entry.name}")
         python = interpreter(entry.environment)
         count = min(entry.objects or scenario.count, scenario.count)
@@ -145,7 +169,7 @@ class Runner:
             _check_upload(start, replace(task, endpoint=place.check_endpoint, keys=["uploaded"]), place)
         process = stack.enter_context(start(task))
         expected = None if scenario.content in (Content.UPLOAD, Content.UPLOAD_BYTES) else stored.checksum(count)
-        player = _Player(entry, process, scenario, count, stored.total(count), expected)
+        player = Player(entry, process, scenario, count, stored.total(count), expected)
         with place.counting() as requests:
             player.warm_up()
         player.requests = requests() if requests else None
@@ -184,8 +208,10 @@ class Runner:
 
     def _store(self, scenario: Scenario, place: Place) -> Stored:
         """Lay out the scenario's objects, once for all scenarios that share them."""
-        kind = "moto" if place.moto else "origin"
-        key = (kind, Server.PLAIN, scenario.content, scenario.size, scenario.count)
+        if scenario.server is Server.NONE:
+            return Stored(["-"], 0, {}, [], 0)
+        # The origin's endpoints share their objects.
+        key = (place.moto is not None, scenario.content, scenario.size, scenario.count)
         if key not in self._stored:
             self._stored[key] = _store(scenario, place)
         return self._stored[key]
@@ -238,8 +264,6 @@ class Stored:
 
 
 def _store(scenario: Scenario, place: Place) -> Stored:
-    if scenario.server is Server.NONE:
-        return Stored(["-"], 0, {}, [], 0)
     if scenario.content is Content.UPLOAD_BYTES:
         return Stored(["uploaded"], scenario.size, {}, [], scenario.size)
     tensors = {"tensors": TENSORS, "tensor_size": scenario.size // TENSORS}
@@ -310,8 +334,8 @@ def _check_upload(start: Callable[[Task], SubjectProcess], task: Task, place: Pl
         path.unlink(missing_ok=True)
 
 
-class _Player:
-    """A subject that takes its turns."""
+class Player:
+    """A subject in its process, and the runs it has had; made by ``Runner``."""
 
     def __init__(
         self, entry: Entry, process: SubjectProcess, scenario: Scenario, count: int, size: int, expected: int | None
@@ -330,16 +354,18 @@ class _Player:
         """Run once, with everything checked."""
         self._check(self._process.run(check=True))
 
-    def play(self, spend: float) -> None:
-        """Run once and keep the figures; a failure ends its part."""
-        try:
-            run = self._process.run(spend=spend)
-        except SubjectError as error:
-            self.failure = str(error)
-            return
+    def play(self) -> Run:
+        """Run once and keep the figures.
+
+        Raises:
+            SubjectError: If the subject fails.
+            WrongBytesError: If its bytes are wrong.
+        """
+        run = self._process.run(spend=self._scenario.spend)
         if run.crc:
             self._check(run)
         self._runs.append(run)
+        return run
 
     def result(self) -> Measured:
         """Return what it gave."""
