@@ -69,6 +69,7 @@ class Call(Generic[T]):
         "_engine",
         "_error",
         "_exchange",
+        "_generation",
         "_head_size",
         "_loop",
         "_operation",
@@ -96,6 +97,7 @@ class Call(Generic[T]):
         self._error: BaseException | None = None
         self._exchange: Exchange | None = None
         self._connection: Connection | None = None
+        self._generation = 0
         self._head_size = 0
         self._stale = 0
         self._was_redirected = False
@@ -165,6 +167,7 @@ class Call(Generic[T]):
             body = exchange.body
             error = error_of_answer(self._operation, head, body)
             if error is not None:
+                self._connection = None  # it has done its work and is not to be dropped
                 self._judge(error, head)
                 return
             value = self._finish(head, body)
@@ -209,6 +212,7 @@ class Call(Generic[T]):
             return
         self.attempts += 1
         operation = self._next_operation()
+        self._generation = self._engine.generation
         try:
             route, head = self._engine.prepare(operation)
         except Exception as error:  # noqa: BLE001  # it is this request's, not that of who drives the loop
@@ -229,11 +233,15 @@ class Call(Generic[T]):
     def _judge(self, error: S3Exception, head: ResponseHead) -> None:
         """Mend what an error answer says can be mended, then retry or fail."""
         engine, bucket = self._engine, self._operation.bucket
-        if not self._was_redirected and engine.follow_region(bucket, error, head):
+        if not self._was_redirected and engine.follow_region(bucket, error, head, self._generation):
             self._was_redirected = True
             self._leave_connection()
             self._try_again()
-        elif isinstance(error, CredentialsError) and not self._was_renewed and engine.renew(bucket, error, head):
+        elif (
+            isinstance(error, CredentialsError)
+            and not self._was_renewed
+            and engine.renew(bucket, error, head, self._generation)
+        ):
             self._was_renewed = True
             self._leave_connection()
             self._try_again()

@@ -99,6 +99,8 @@ class DirectEngine:
     def __init__(self, context: EngineContext) -> None:
         self.config = context.config
         self.budget = RetryBudget()
+        self.generation = 0
+        """Counts changes of credentials and addresses that answers asked for."""
         self._context = context
         self._process = _Process(context)
         self._policy: RetryPolicy | None = None
@@ -187,8 +189,14 @@ class DirectEngine:
         delay = self._policy.delay(attempt, is_throttled=is_throttled, retry_after_s=seconds)
         return delay if delay is not None and self.budget.take() else None
 
-    def follow_region(self, bucket: str, error: S3Exception, head: ResponseHead) -> bool:
+    def follow_region(self, bucket: str, error: S3Exception, head: ResponseHead, generation: int) -> bool:
         """Send a bucket's requests where an answer says it is; False if that is no news.
+
+        Args:
+            bucket: The bucket.
+            error: What the answer stands for.
+            head: The answer's head.
+            generation: The engine's when the request was made: another request may have heard the same meanwhile.
 
         Sources: "Working with redirects" in the Amazon S3 API reference for 301 and 307; the header
         ``x-amz-bucket-region``, and the region that AuthorizationHeaderMalformed names.
@@ -196,22 +204,44 @@ class DirectEngine:
         identity = self._here().identity
         location = head.text(b"location")
         if head.status == 307 and location is not None:
-            identity.redirect(bucket, location)
+            try:
+                identity.redirect(bucket, location)
+            except ValueError:  # it leads nowhere
+                return False
+            self.generation += 1
             return True
         if not isinstance(error, RegionError) and head.status not in (301, 400):
             return False
         region = head.text(b"x-amz-bucket-region") or (error.region if isinstance(error, RegionError) else None)
-        return region is not None and region != "" and identity.move(bucket, region)
-
-    def renew(self, bucket: str, error: S3Exception, head: ResponseHead) -> bool:
-        """Mend what made the store refuse the credentials: a wrong clock, or keys that have expired."""
-        if error.code == "RequestTimeTooSkewed":
-            date = head.text(b"date")
-            if date is None:
-                return False
-            self._skew_s = parsedate_to_datetime(date).timestamp() - time.time()
+        if not region:
+            return False
+        if identity.move(bucket, region):
+            self.generation += 1
             return True
-        return self._here().identity.renew_credentials(bucket)
+        return generation != self.generation
+
+    def renew(self, bucket: str, error: S3Exception, head: ResponseHead, generation: int) -> bool:
+        """Mend what made the store refuse the credentials: a wrong clock, or keys that have expired.
+
+        Args:
+            bucket: The bucket.
+            error: What the answer stands for.
+            head: The answer's head.
+            generation: The engine's when the request was made: another request may have mended it meanwhile.
+
+        Returns:
+            Whether another attempt is worth its while.
+        """
+        if error.code == "RequestTimeTooSkewed":
+            date = parse_http_time(head.headers.get(b"date"))
+            if date:
+                self._skew_s = date - time.time()
+            return date != 0
+        if generation == self.generation:
+            if not self._here().identity.renew_credentials(bucket):
+                return False
+            self.generation += 1
+        return True
 
     def start_get(self, request: GetRequest, into: Into = None) -> Transfer[GetResult]:
         """Start one GET."""

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from s3torch.client.direct.route import Proxy, Route, make_route, parse_proxy, parse_route
 from s3torch.client.direct.sigv4 import Credentials
-from s3torch.client.errors import CredentialsError, RegionError, TLSError
+from s3torch.client.errors import CredentialsError, RegionError, S3Exception, TLSError
 from s3torch.client.protocols import EngineContext
 
 __all__ = ["BucketAddress", "Identity"]
@@ -161,21 +161,23 @@ class Identity:
         if frozen is not None and now < frozen[0]:
             return frozen[1]
         with self._lock:
-            if self._provider is None:
-                self._provider = self._botocore().get_credentials()
-            if self._provider is None:
+            try:
+                if self._provider is None:
+                    self._provider = self._botocore().get_credentials()
+                keys = None if self._provider is None else self._provider.get_frozen_credentials()
+            except S3Exception:
+                raise
+            except Exception as error:
+                raise CredentialsError(
+                    f"the credentials could not be read or refreshed: {type(error).__name__}",
+                    remedy="Sign in again, or renew the source that the profile names.",
+                ) from error
+            if keys is None:
                 raise CredentialsError(
                     "there are no credentials",
                     remedy="Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, choose a profile, give the machine a "
                     "role, or pass S3ClientConfig(unsigned=True) for a public bucket.",
                 )
-            try:
-                keys = self._provider.get_frozen_credentials()
-            except Exception as error:
-                raise CredentialsError(
-                    f"the credentials could not be refreshed: {type(error).__name__}",
-                    remedy="Sign in again, or renew the source that the profile names.",
-                ) from error
             credentials = Credentials(keys.access_key, keys.secret_key, keys.token)
             self._frozen = (now + _CREDENTIALS_S, credentials)
             return credentials
