@@ -43,7 +43,9 @@ def run(source: Path, title: str, preamble: Path | None, server: MotoServer) -> 
     env = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
     env |= server.env()
     env |= {"AWS_CONFIG_FILE": str(nowhere), "AWS_SHARED_CREDENTIALS_FILE": str(nowhere), "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-W", "error", "-c", RUNNER, title, str(source), str(preamble or "")]
+    # Newer Pythons warn of a fork beside any thread, and torch computes with threads.
+    warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    command = [sys.executable, *warnings, "-c", RUNNER, title, str(source), str(preamble or "")]
     return subprocess.run(command, env=env, cwd=source.parent, capture_output=True, text=True, timeout=110, check=False)
 
 
