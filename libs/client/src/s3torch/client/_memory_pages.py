@@ -6,6 +6,7 @@ import ctypes
 import io
 import mmap
 import sys
+from collections.abc import Callable
 
 __all__ = ["BytesBuffer", "advise_huge_pages"]
 
@@ -24,7 +25,8 @@ class BytesBuffer:
     __slots__ = ("_io", "view")
 
     def __init__(self, size: int, *, huge_pages: bool = True) -> None:
-        self._io = io.BytesIO(bytes(size))
+        # Nobody else may hold the bytes, or the view would be one of a copy.
+        self._io = io.BytesIO(_fresh_bytes(size))
         self.view = self._io.getbuffer()
         if huge_pages and size >= _LEAST:
             advise_huge_pages(self.view)
@@ -60,3 +62,19 @@ def _find_madvise() -> ctypes._NamedFuncPointer | None:
 
 
 _madvise = _find_madvise()
+
+
+def _find_fresh_bytes() -> Callable[[int], bytes]:
+    """Find what makes `bytes` without filling them with zeros, which would cost as much as the copy from the socket.
+
+    "If v is NULL, the contents of the bytes object are uninitialized" (Python/C API, PyBytes_FromStringAndSize).
+    """
+    if sys.implementation.name != "cpython":
+        return bytes
+    make = ctypes.pythonapi.PyBytes_FromStringAndSize
+    make.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+    make.restype = ctypes.py_object
+    return lambda size: make(None, size)
+
+
+_fresh_bytes = _find_fresh_bytes()
