@@ -96,6 +96,8 @@ class _PartConnection:
             if not got:
                 raise ConnectionError("the server closed the connection")
             self.left = self.left[got:]
+        # A view that lives on would make the whole object's memory be copied when it is handed out.
+        self.view, self.left = None, memoryview(b"")
         return True
 
 
