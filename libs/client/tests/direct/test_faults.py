@@ -333,9 +333,11 @@ def test_more_bytes_than_announced_are_refused(make_client: MakeClient) -> None:
 
 def test_garbage_is_refused(make_client: MakeClient) -> None:
     with ScriptedServer(lambda request, wire: wire.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")) as server:
-        with within(5), pytest.raises(ProtocolError, match="malformed"):
+        with within(5), pytest.raises(ProtocolError, match="malformed") as caught:
             fetch(make_client(server.endpoint))
         assert len(server.requests) == 3
+    assert (caught.value.operation, caught.value.key) == ("GetObject", "key")
+    assert "endpoint" in (caught.value.remedy or "")
     endless = ScriptedServer(lambda request, wire: wire.send(b"x" * 200_000))
     with endless as server, within(5), pytest.raises(ProtocolError, match="longer than"):
         fetch(make_client(server.endpoint))

@@ -13,7 +13,7 @@ from s3torch.client.direct.http1 import parse_head
 from s3torch.client.direct.resolver import Address, Resolver
 from s3torch.client.direct.route import Route
 from s3torch.client.direct.transport import PlainTransport, TlsTransport
-from s3torch.client.errors import ProtocolError
+from s3torch.client.errors import ProtocolError, S3ConnectionError
 
 __all__ = ["Connection", "Dialer"]
 
@@ -71,6 +71,8 @@ class Connection:
         self.idle_since = 0.0
         self.opened_until = driven_s + dialer.connect_timeout
         self._dialer = dialer
+        if route.is_tls:
+            dialer.tls()  # certificates that cannot be read are an error before anything is sent
         self._failure: OSError | None = None
         self._answer = b""
         self._transport: PlainTransport | TlsTransport | None = None
@@ -149,7 +151,13 @@ class Connection:
             return EVENT_READ
         head = parse_head(self._answer[:end], is_head=True)
         if not 200 <= head.status < 300:
-            raise ProtocolError(f"the proxy refused the tunnel with status {head.status}", status=head.status)
+            raise S3ConnectionError(
+                f"the proxy {self.route.proxy} refuses a tunnel",
+                status=head.status,
+                remedy="Give the proxy what it asks for in HTTPS_PROXY (http://user:password@host:port), or bypass it "
+                "with NO_PROXY.",
+                is_retryable=head.status >= 500,
+            )
         self._step = self._start_transport
         return None
 
