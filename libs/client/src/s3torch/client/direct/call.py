@@ -318,5 +318,5 @@ def _placed(error: Exception, where: dict[str, str | None]) -> Exception:
             if getattr(error, name) is None:
                 setattr(error, name, value)
         if isinstance(error, ProtocolError) and error.remedy is None:
-            error.remedy = "Check that the endpoint is an S3 store's, and what lies on the way to it: proxies, balancers."
+            error.remedy = "Check that the endpoint is an S3 store's, and what lies on the way: proxies, balancers."
     return error
