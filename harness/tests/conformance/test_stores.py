@@ -10,10 +10,19 @@ import pytest
 
 from s3torch.client import S3Client, S3ClientConfig
 from s3torch.client.memory import MemoryStore
-from s3torch.harness.conformance import Arrangement, Boto3Arrangement, Connect, MemoryArrangement, StoreConformance
+from s3torch.harness.conformance import Arrangement, Connect, MemoryArrangement, StoreConformance
 from s3torch.harness.servers import MotoServer
 
 pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[dict[str, S3Client]]:
+    """Clients with default options by engine: one serves all laws."""
+    made: dict[str, S3Client] = {}
+    yield made
+    for client in made.values():
+        client.close()
 
 
 class TestMemory(StoreConformance):
@@ -46,10 +55,14 @@ class OnMoto(StoreConformance):
     }
 
     @pytest.fixture
-    def arrangement(self, moto_server: MotoServer) -> Iterator[Arrangement]:
-        arrangement = Boto3Arrangement(moto_server.boto3_client())
-        yield arrangement
-        arrangement.close()
+    def arrangement(self, moto_arrangement: Arrangement) -> Arrangement:
+        return moto_arrangement
+
+    @pytest.fixture
+    def client(self, connect: Connect, clients: dict[str, S3Client]) -> S3Client:
+        if self.engine not in clients:
+            clients[self.engine] = connect()
+        return clients[self.engine]
 
     @pytest.fixture
     def connect(self, moto_server: MotoServer) -> Connect:

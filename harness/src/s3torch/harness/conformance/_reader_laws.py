@@ -293,7 +293,7 @@ class ReaderLaws:
         for after in range(_MOST_REQUESTS):
             error = kind("on purpose")
             stored.fail(after, error)
-            loaded = None
+            loaded: dict[str, torch.Tensor] = {}
             with stored.open() as reader:
                 try:
                     loaded = torch.load(reader, weights_only=True)

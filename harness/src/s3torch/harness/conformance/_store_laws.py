@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import pytest
@@ -47,10 +47,9 @@ class StoreLaws:
         raise NotImplementedError("supply the fixture 'connect'")
 
     @pytest.fixture
-    def client(self, connect: Connect) -> Iterator[S3Client]:
-        """A client of the subject with its defaults."""
-        with connect() as client:
-            yield client
+    def client(self, connect: Connect) -> S3Client:
+        """A client of the subject with its defaults; override it to share one among the laws."""
+        return connect()
 
     @pytest.fixture
     def bucket(self, arrangement: Arrangement) -> str:
