@@ -299,18 +299,22 @@ class Loop:
         return None
 
     def _watch(self, connection: Connection, mask: int) -> None:
-        if connection.mask == mask:
+        known = connection.mask
+        if known == mask:
             return
-        if connection.mask:
+        connection.mask = mask  # noted first: `_unwatch` mends what an interrupt leaves half done
+        if known:
             self._selector.modify(connection.sock, mask, connection)
         else:
             self._selector.register(connection.sock, mask, connection)
-        connection.mask = mask
 
     def _unwatch(self, connection: Connection) -> None:
         if connection.mask:
+            try:
+                self._selector.unregister(connection.sock)
+            except KeyError:  # an interrupt was in between
+                pass
             connection.mask = 0
-            self._selector.unregister(connection.sock)
 
     def _scan(self) -> None:
         """Fail what has not moved for too long, and close what has idled for too long."""
