@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Protocol
 
 from s3torch.client._memory_pages import BytesBuffer, advise_huge_pages
 from s3torch.client.config import S3ClientConfig
 from s3torch.client.errors import InvalidRangeError, ProtocolError
+from s3torch.client.jobs import Job, ReadsEngine, run_jobs
 from s3torch.client.protocols import Gets, Transfer
 from s3torch.client.values import GetInfo, GetRequest, GetResult
 
-__all__ = ["ReadsEngine", "plan_parts", "read_available", "read_into", "read_range"]
+__all__ = ["plan_parts", "read_available", "read_into", "read_part_size", "read_range"]
 
-
-class ReadsEngine(Gets, Protocol):
-    """What reading in parallel needs of an engine."""
-
-    def helper_threads(self, size: int) -> int:
-        """How many threads beside the caller's are worth their cost for a transfer of ``size`` bytes."""
-        ...
-
-    def release_thread(self) -> None:
-        """Give back what the calling thread holds."""
-        ...
+_LEAST_PART = 2 * 1024 * 1024
 
 
 def plan_parts(start: int, end: int, part_size: int) -> Iterator[tuple[int, int]]:
@@ -42,6 +30,19 @@ def plan_parts(start: int, end: int, part_size: int) -> Iterator[tuple[int, int]
     """
     for first in range(start, end, part_size):
         yield first, min(first + part_size, end)
+
+
+def read_part_size(size: int, config: S3ClientConfig) -> int:
+    """Choose the parts of a read: all connections get one, but none is too small to be worth its request.
+
+    Args:
+        size: Bytes to read.
+        config: Connections, and the largest part.
+
+    Returns:
+        Bytes in a part.
+    """
+    return min(config.part_size, max(_LEAST_PART, -(-size // config.connections)))
 
 
 def read_range(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest) -> GetResult:
@@ -91,8 +92,8 @@ def read_range(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest)
                         return False
                     raise
                 raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
-            parts = _Parts(engine, config, replace(request, etag=info.etag), start, buffer.view, done=info.length)
-            parts.run(first)
+            pinned = replace(request, start=start, etag=info.etag)
+            _fetch_parts(engine, config, pinned, buffer.view, done=info.length, first=first)
         except BaseException:
             first.cancel()
             raise
@@ -120,7 +121,7 @@ def read_into(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, 
     if config.huge_pages:
         advise_huge_pages(view)
     if request.etag is not None or view.nbytes <= config.part_size:
-        _Parts(engine, config, request, start, view, done=0).run(None)
+        _fetch_parts(engine, config, replace(request, start=start), view)
         return
     etag: str | None = None
 
@@ -134,7 +135,8 @@ def read_into(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, 
         first.wait(lambda: etag is not None)
         if etag is None:
             first.result()
-        _Parts(engine, config, replace(request, etag=etag), start, view, done=config.part_size).run(first)
+        pinned = replace(request, start=start, etag=etag)
+        _fetch_parts(engine, config, pinned, view, done=config.part_size, first=first)
     except BaseException:
         first.cancel()
         raise
@@ -175,7 +177,8 @@ def read_available(engine: ReadsEngine, config: S3ClientConfig, request: GetRequ
             first.result()
             raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
         view = view[: info.size - start]
-        _Parts(engine, config, replace(request, etag=info.etag), start, view, done=info.length).run(first)
+        pinned = replace(request, start=start, etag=info.etag)
+        _fetch_parts(engine, config, pinned, view, done=info.length, first=first)
     except BaseException:
         first.cancel()
         raise
@@ -189,68 +192,20 @@ def _nothing(engine: Gets, request: GetRequest, start: int) -> GetResult:
     return GetResult(request, b"", GetInfo(start, 0, request.size or 0, request.etag or ""))
 
 
-class _Parts:
-    """The parts of one destination that are still to be fetched, shared by the threads that fetch them."""
-
-    def __init__(
-        self, engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, start: int, view: memoryview, done: int
-    ) -> None:
-        self._engine = engine
-        self._request = request
-        self._start = start
-        self._view = view
-        self._total = view.nbytes - done
-        self._left = deque(plan_parts(start + done, start + view.nbytes, config.part_size))
-        self._connections = config.connections
-        self._error: BaseException | None = None
-
-    def run(self, first: Transfer[GetResult] | None) -> None:
-        """Fetch all parts, and finish ``first``, which the caller has started; returns when nothing is in flight."""
-        helpers = min(self._engine.helper_threads(self._total), len(self._left))
-        share = max(1, -(-self._connections // (helpers + 1)))
-        threads = [
-            threading.Thread(target=self._help, args=(share,), name="s3torch-read", daemon=True) for _ in range(helpers)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            self._work(share, [] if first is None else [first])
-        except BaseException as error:
-            self._error = self._error or error
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _help(self, share: int) -> None:
-        try:
-            self._work(share, [])
-        except BaseException as error:  # noqa: BLE001  # raised by run() in the caller's thread
-            self._error = self._error or error
-        finally:
-            self._engine.release_thread()
-
-    def _work(self, share: int, flying: list[Transfer[GetResult]]) -> None:
-        def is_some_done() -> bool:
-            return self._error is not None or any(transfer.done() for transfer in flying)
-
-        try:
-            while self._error is None:
-                while len(flying) < share and self._left:
-                    try:
-                        first, end = self._left.popleft()
-                    except IndexError:  # another thread took the last one
-                        break
-                    part = self._view[first - self._start : end - self._start]
-                    flying.append(self._engine.start_get(replace(self._request, start=first, end=end), into=part))
-                if not flying:
-                    return
-                flying[0].wait(is_some_done)
-                for transfer in [transfer for transfer in flying if transfer.done()]:
-                    flying.remove(transfer)
-                    transfer.result()
-        finally:
-            for transfer in flying:
-                transfer.cancel()
+def _fetch_parts(
+    engine: ReadsEngine,
+    config: S3ClientConfig,
+    request: GetRequest,
+    view: memoryview,
+    *,
+    done: int = 0,
+    first: Transfer[GetResult] | None = None,
+) -> None:
+    """Fill ``view`` but for its first ``done`` bytes, which ``first`` is filling."""
+    start = request.start or 0
+    left = view.nbytes - done
+    jobs = (
+        Job(replace(request, start=at, end=end), view[at - start : end - start])
+        for at, end in plan_parts(start + done, start + view.nbytes, read_part_size(left, config))
+    )
+    run_jobs(engine, config.connections, jobs, size=left, first=first)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from s3torch.client._memory_pages import advise_huge_pages
 from s3torch.client.config import S3ClientConfig
-from s3torch.client.parallel import ReadsEngine, plan_parts
-from s3torch.client.protocols import Transfer
+from s3torch.client.jobs import Job, ReadsEngine, run_jobs
+from s3torch.client.parallel import plan_parts, read_part_size
 from s3torch.client.values import GetRequest, GetResult
 
 __all__ = ["Fetch", "plan_fetches", "read_scattered"]
@@ -93,92 +91,21 @@ def read_scattered(
     if config.huge_pages:
         for _, view in pieces:
             advise_huge_pages(view)
-    plan = plan_fetches([(start, start + view.nbytes) for start, view in pieces], config.part_size)
-    _Scatter(engine, config, request, pieces, plan).run()
+    size = sum(view.nbytes for _, view in pieces)
+    plan = plan_fetches([(start, start + view.nbytes) for start, view in pieces], read_part_size(size, config))
+    run_jobs(engine, config.connections, [_job(request, pieces, fetch) for fetch in plan], size=size)
 
 
-class _Scatter:
-    """The fetches that are still to be made, shared by the threads that make them."""
+def _job(request: GetRequest, pieces: Sequence[tuple[int, memoryview]], fetch: Fetch) -> Job:
+    request = replace(request, start=fetch.start, end=fetch.end)
+    if fetch.is_direct:
+        start, view = pieces[fetch.stretches[0]]
+        return Job(request, view[fetch.start - start : fetch.end - start])
 
-    def __init__(
-        self,
-        engine: ReadsEngine,
-        config: S3ClientConfig,
-        request: GetRequest,
-        pieces: Sequence[tuple[int, memoryview]],
-        plan: Sequence[Fetch],
-    ) -> None:
-        self._engine = engine
-        self._connections = config.connections
-        self._request = request
-        self._pieces = pieces
-        self._left = deque(plan)
-        self._total = sum(fetch.end - fetch.start for fetch in plan)
-        self._error: BaseException | None = None
-
-    def run(self) -> None:
-        """Make all fetches; nothing is in flight any more when this returns or raises."""
-        helpers = min(self._engine.helper_threads(self._total), max(0, len(self._left) - 1))
-        share = max(1, -(-self._connections // (helpers + 1)))
-        threads = [
-            threading.Thread(target=self._help, args=(share,), name="s3torch-read", daemon=True) for _ in range(helpers)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            self._work(share)
-        except BaseException as error:
-            self._error = self._error or error
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _help(self, share: int) -> None:
-        try:
-            self._work(share)
-        except BaseException as error:  # noqa: BLE001  # raised by run() in the caller's thread
-            self._error = self._error or error
-        finally:
-            self._engine.release_thread()
-
-    def _work(self, share: int) -> None:
-        flying: list[tuple[Transfer[GetResult], Fetch]] = []
-
-        def is_some_done() -> bool:
-            return self._error is not None or any(transfer.done() for transfer, _ in flying)
-
-        try:
-            while self._error is None:
-                while len(flying) < share and self._left:
-                    try:
-                        fetch = self._left.popleft()
-                    except IndexError:  # another thread took the last one
-                        break
-                    flying.append((self._start(fetch), fetch))
-                if not flying:
-                    return
-                flying[0][0].wait(is_some_done)
-                for item in [item for item in flying if item[0].done()]:
-                    flying.remove(item)
-                    self._finish(item[0].result(), item[1])
-        finally:
-            for transfer, _ in flying:
-                transfer.cancel()
-
-    def _start(self, fetch: Fetch) -> Transfer[GetResult]:
-        request = replace(self._request, start=fetch.start, end=fetch.end)
-        if not fetch.is_direct:
-            return self._engine.start_get(request)
-        start, view = self._pieces[fetch.stretches[0]]
-        return self._engine.start_get(request, into=view[fetch.start - start : fetch.end - start])
-
-    def _finish(self, result: GetResult, fetch: Fetch) -> None:
-        if fetch.is_direct:
-            return
+    def hand_out(result: GetResult) -> None:
         data = memoryview(result.data)
         for number in fetch.stretches:
-            start, view = self._pieces[number]
+            start, view = pieces[number]
             view[:] = data[start - fetch.start : start - fetch.start + view.nbytes]
+
+    return Job(request, finish=hand_out)

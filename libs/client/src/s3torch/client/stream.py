@@ -13,7 +13,8 @@ from typing import Protocol
 from s3torch.client._memory_pages import BytesBuffer
 from s3torch.client.config import S3ClientConfig
 from s3torch.client.errors import InvalidRangeError, ObjectChangedError
-from s3torch.client.parallel import ReadsEngine, read_available, read_into, read_range
+from s3torch.client.jobs import ReadsEngine
+from s3torch.client.parallel import read_available, read_into, read_range
 from s3torch.client.protocols import Heads, Into, Transfer
 from s3torch.client.values import GetInfo, GetRequest, GetResult
 

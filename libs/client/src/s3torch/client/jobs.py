@@ -1,0 +1,121 @@
+"""Fetches that belong together: several at once, on as many threads as the engine finds worth their cost."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from s3torch.client.protocols import Gets, Into, Transfer
+from s3torch.client.values import GetRequest, GetResult
+
+__all__ = ["Job", "ReadsEngine", "run_jobs"]
+
+
+class ReadsEngine(Gets, Protocol):
+    """What reading in parallel needs of an engine."""
+
+    def helper_threads(self, size: int) -> int:
+        """How many threads beside the caller's are worth their cost for a transfer of ``size`` bytes."""
+        ...
+
+    def release_thread(self) -> None:
+        """Give back what the calling thread holds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One fetch."""
+
+    request: GetRequest
+    """What to read."""
+    into: Into = None
+    """Where it goes."""
+    finish: Callable[[GetResult], None] | None = None
+    """Takes the result, in the thread that fetched it."""
+
+
+def run_jobs(
+    engine: ReadsEngine,
+    connections: int,
+    jobs: Iterable[Job],
+    *,
+    size: int,
+    first: Transfer[GetResult] | None = None,
+) -> None:
+    """Do all jobs.
+
+    Args:
+        engine: Where to read.
+        connections: How many fetches are in flight at most.
+        jobs: What to fetch.
+        size: Bytes of all jobs together.
+        first: A transfer that has been started already and is to be finished with the others.
+
+    Raises:
+        S3Exception: The first error of all; what was still in flight is cancelled. Whether this returns or raises, no
+            transfer touches its memory any more.
+    """
+    _Crew(engine, connections, deque(jobs), size).run(first)
+
+
+class _Crew:
+    """The threads that do the jobs: the caller's and its helpers, which end with the last job."""
+
+    def __init__(self, engine: ReadsEngine, connections: int, jobs: deque[Job], size: int) -> None:
+        self._engine = engine
+        self._jobs = jobs
+        self._helpers = min(engine.helper_threads(size), max(0, len(jobs) - 1))
+        self._share = max(1, -(-connections // (self._helpers + 1)))
+        self._error: BaseException | None = None
+
+    def run(self, first: Transfer[GetResult] | None) -> None:
+        threads = [threading.Thread(target=self._help, name="s3torch-read", daemon=True) for _ in range(self._helpers)]
+        for thread in threads:
+            thread.start()
+        try:
+            self._work([] if first is None else [(first, None)])
+        except BaseException as error:
+            self._error = self._error or error
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _help(self) -> None:
+        try:
+            self._work([])
+        except BaseException as error:  # noqa: BLE001  # raised by run() in the caller's thread
+            self._error = self._error or error
+        finally:
+            self._engine.release_thread()
+
+    def _work(self, flying: list[tuple[Transfer[GetResult], Callable[[GetResult], None] | None]]) -> None:
+        def is_some_done() -> bool:
+            return self._error is not None or any(transfer.done() for transfer, _ in flying)
+
+        try:
+            while self._error is None:
+                while len(flying) < self._share and self._jobs:
+                    try:
+                        job = self._jobs.popleft()
+                    except IndexError:  # another thread took the last one
+                        break
+                    flying.append((self._engine.start_get(job.request, into=job.into), job.finish))
+                if not flying:
+                    return
+                flying[0][0].wait(is_some_done)
+                for item in [item for item in flying if item[0].done()]:
+                    flying.remove(item)
+                    transfer, finish = item
+                    result = transfer.result()
+                    if finish is not None:
+                        finish(result)
+        finally:
+            for transfer, _ in flying:
+                transfer.cancel()
