@@ -95,5 +95,8 @@ class Resolver:
 
 
 def _addresses(host: str, port: int, flags: int) -> list[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except ValueError as error:  # UnicodeError among them: it cannot be written as a name
+        raise socket.gaierror(socket.EAI_NONAME, f"not a host name: {host!r}") from error
     return list(dict.fromkeys(Address(family, sockaddr) for family, _, _, _, sockaddr in found))

@@ -51,8 +51,8 @@ class Route:
 
 
 @cache
-def make_route(scheme: str, host: str, port: int, proxy: Proxy | None = None) -> Route:
-    """Return the route; the same object for the same arguments."""
+def make_route(scheme: str, host: str, port: int, proxy: Proxy | None) -> Route:
+    """Return the route; the same object for the same arguments (no defaults: the cache would tell them apart)."""
     return Route(scheme, host, port, proxy)
 
 

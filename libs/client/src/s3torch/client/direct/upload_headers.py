@@ -31,7 +31,11 @@ def option_headers(options: PutOptions, *, with_condition: bool = True) -> tuple
         "x-amz-acl": options.acl,
         "x-amz-tagging": urlencode(options.tags) or None,
     }
-    named.update({f"x-amz-meta-{name.lower()}": value for name, value in options.metadata.items()})
+    for name, value in options.metadata.items():
+        header = f"x-amz-meta-{name.lower()}"
+        if not name or header in named:
+            raise ValueError(f"metadata needs names that differ in more than case, got {name!r}")
+        named[header] = value
     amz = [(_checked_name(name), _checked(name, value)) for name, value in named.items() if value is not None]
     lines = ""
     if options.content_type is not None:

@@ -71,7 +71,7 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
         ObjectInfo(
             text(entry, "Key"),
             entry.findtext("ETag") or "",
-            int(entry.findtext("Size") or 0),
+            _size(entry.findtext("Size")),
             parse_iso_time(entry.findtext("LastModified")),
             entry.findtext("StorageClass"),
             _restore_status(entry.find("RestoreStatus")),
@@ -84,6 +84,12 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
     if is_truncated and not token:
         raise ProtocolError("the list goes on but does not say where")
     return ListObjectResult(objects, prefixes), token
+
+
+def _size(text: str | None) -> int:
+    if text is None or not (text.isascii() and text.isdigit()) or len(text) > 19:
+        raise ProtocolError(f"the list has an object of impossible size: {(text or '')[:80]!r}")
+    return int(text)
 
 
 def _restore_status(element: ET.Element | None) -> RestoreStatus | None:
