@@ -17,10 +17,10 @@ import pytest
 from s3torch.harness.servers import MotoServer
 
 SMALL = ["--samples", "128", "--epochs", "2"]
-DEADLINE = 240.0
+DEADLINE = 160.0
 
 # Several processes import torch one after the other, which takes its time on a busy machine.
-pytestmark = pytest.mark.timeout(280)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(175)]
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
 

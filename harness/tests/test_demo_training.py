@@ -21,6 +21,9 @@ from s3torch.harness.servers import MotoServer
 
 SAMPLES, EPOCHS = 128, 2
 
+# Several processes import torch one after the other, which takes its time on a busy machine.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(175)]
+
 
 @pytest.fixture(scope="module")
 def env(moto_server: MotoServer) -> dict[str, str]:
