@@ -10,6 +10,7 @@ import pytest
 for _name in ("_reader_laws", "_sequences", "_store_lists", "_store_reads", "_store_sharing", "_store_writes", "dcp"):
     pytest.register_assert_rewrite(f"s3torch.harness.conformance.{_name}")
 
+from s3torch.harness.conformance._sequences import law_settings  # noqa: E402  # after the registration above
 from s3torch.harness.conformance.arrangement import (  # noqa: E402  # after the registration above
     Arrangement,
     Boto3Arrangement,
@@ -35,5 +36,6 @@ __all__ = [
     "StoreItems",
     "StoreObject",
     "StoredObject",
+    "law_settings",
     "make_bytes",
 ]

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -257,7 +258,8 @@ class Boto3Engine:
             answer = self._call(
                 "GetObject", request.bucket, request.key, Range=range_header(request), IfMatch=request.etag
             )
-            with answer["Body"] as body:
+            # Not the body's own with statement: that gives the raw stream, past the checksum.
+            with closing(answer["Body"]) as body:
                 info = _get_info(request, answer)
                 check_answer(request, info)
                 if view is None:
@@ -406,6 +408,12 @@ def _get_info(request: GetRequest, answer: Mapping[str, Any]) -> GetInfo:
     if match is None:
         raise ProtocolError(f"not a content range: {answer['ContentRange']!r}", bucket=request.bucket, key=request.key)
     first, last, size = (int(number) for number in match.groups())
+    if length is not None and int(length) != last - first + 1:
+        raise ProtocolError(
+            f"the response has {length} bytes, its range {match[0]!r} another number",
+            bucket=request.bucket,
+            key=request.key,
+        )
     return GetInfo(first, last - first + 1, size, etag, modified)
 
 

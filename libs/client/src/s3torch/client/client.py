@@ -164,6 +164,8 @@ class S3Client:
         """
         _check_bucket_key(bucket, key)
         view = memoryview(buffer).cast("B")
+        if view.readonly:
+            raise TypeError(f"the buffer must be writable, got a read-only {type(buffer).__name__}")
         read_into(self.engine, self._config, _request(bucket, key, start, None, object_info), view)
 
     @overload

@@ -191,6 +191,8 @@ class GetObjectStream:
         """
         self._check_open()
         view = memoryview(buffer).cast("B")
+        if view.readonly:
+            raise TypeError(f"the buffer must be writable, got a read-only {type(buffer).__name__}")
         if not view.nbytes:
             return 0
         if self._size is None:
@@ -333,7 +335,12 @@ class GetObjectStream:
             end = self._position + size if end is None else min(end, self._position + size)
         start = None if self._position == 0 and end is None else self._position
         request = replace(self._request, start=start, end=end, etag=self._etag, size=self._size)
-        result = read_range(self._engine, self._config, request)
+        try:
+            result = read_range(self._engine, self._config, request)
+        except InvalidRangeError:  # the stream begins behind the object's end
+            if self.size > self._position:
+                raise
+            return b""
         self._learn(result.info.size, result.info.etag)
         self._position += len(result.data)
         return result.data if isinstance(result.data, bytes) else bytes(result.data)
