@@ -11,14 +11,16 @@ from s3torch.client.errors import ProtocolError
 
 __all__ = ["ChunkedDecoder", "ResponseHead", "content_range", "parse_head"]
 
-# status-line CRLF *( field-line CRLF ): a field's name is a token, without a space before the colon; no line is folded.
-_HEAD = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?"
-    rb"((?:\r\n[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*)*)"
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
+# field-name ":" OWS field-value OWS: the name is a token, without a space before the colon; no line is folded.
+_FIELD_LINE = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*"
 )
-_ANY_STATUS = b"HTTP/1.1 200 OK\r\n"
-_FIELD = re.compile(rb"\r\n([^:]+):[ \t]*([^\r]*)")
-_TRAILING_SPACE = re.compile(rb"[ \t](?:\r|\Z)")
+# Most lines of a server's responses are the same in all of them: each is taken apart once.
+_MOST_KNOWN = 512
+_known_lines: dict[bytes, tuple[bytes, bytes]] = {}
+# These differ from one response to the next.
+_UNIQUE = frozenset((b"etag", b"x-amz-request-id", b"x-amz-id-2", b"content-range"))
 # chunk-size [ chunk-ext ] without its CRLF: a bare CR or LF would let another recipient see another line.
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _DIGITS = b"0123456789"
@@ -72,16 +74,24 @@ def parse_head(raw: bytes, *, is_head: bool = False) -> ResponseHead:
     Raises:
         ProtocolError: It is not of the form of RFC 9112.
     """
-    match = _HEAD.fullmatch(raw)
-    if match is None:
-        raise ProtocolError(f"the response's head is malformed: {_first_flaw(raw)!r}")
-    version, code, block = match.groups()
+    lines = raw.split(b"\r\n")
+    start = _STATUS_LINE.fullmatch(lines[0])
+    if start is None:
+        raise ProtocolError(f"the status line is malformed: {lines[0][:80]!r}")
+    version, code = start.groups()
     is_1_1 = version == b"1"
     status = int(code)
-    fields = _FIELD.findall(block)
-    headers = {name.lower(): value for name, value in fields}
-    if len(headers) != len(fields) or _TRAILING_SPACE.search(block):
-        headers = _merge(fields)
+    headers: dict[bytes, bytes] = {}
+    known = _known_lines.get
+    for line in lines[1:]:
+        name, value = known(line) or _parse_line(line)
+        if name in headers:
+            if name == b"content-length":
+                if headers[name] != value:
+                    raise ProtocolError("the response has two lengths")
+                continue
+            value = headers[name] + b", " + value  # RFC 9110, section 5.3
+        headers[name] = value
     connection = headers.get(b"connection", b"").lower()
     keeps_alive = b"close" not in connection and (is_1_1 or b"keep-alive" in connection)
     length: int | None = None
@@ -104,27 +114,17 @@ def parse_head(raw: bytes, *, is_head: bool = False) -> ResponseHead:
     return ResponseHead(status, headers, length, False, keeps_alive and length is not None)
 
 
-def _merge(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Join fields of one name (RFC 9110, section 5.3), and drop white space behind values."""
-    headers: dict[bytes, bytes] = {}
-    for name, value in fields:
-        name, value = name.lower(), value.rstrip(b" \t")  # noqa: PLW2901  # the same field, in canonical form
-        if name not in headers:
-            headers[name] = value
-        elif name != b"content-length":
-            headers[name] += b", " + value
-        elif headers[name] != value:
-            raise ProtocolError("the response has two lengths")
-    return headers
-
-
-def _first_flaw(raw: bytes) -> bytes:
-    """The first line that makes a head malformed, cut short."""
-    lines = raw.split(b"\r\n")
-    for line in lines[1:]:
-        if _HEAD.fullmatch(_ANY_STATUS + line) is None:
-            return line[:80]
-    return lines[0][:80]
+def _parse_line(line: bytes) -> tuple[bytes, bytes]:
+    """Take a field line apart: its name in lower case, and its value."""
+    match = _FIELD_LINE.fullmatch(line)
+    if match is None:
+        raise ProtocolError(f"a header line is malformed: {line[:80]!r}")
+    name, value = match[1].lower(), match[2]
+    if name not in _UNIQUE:
+        if len(_known_lines) >= _MOST_KNOWN:
+            _known_lines.clear()
+        _known_lines[line] = (name, value)
+    return name, value
 
 
 def content_range(value: bytes) -> tuple[int, int, int]:
@@ -213,7 +213,7 @@ class ChunkedDecoder:
             if self._trailer > _LONGEST_TRAILER:
                 raise ProtocolError("the trailer is too long")
             if line:
-                if _HEAD.fullmatch(_ANY_STATUS + line) is None:
+                if _FIELD_LINE.fullmatch(line) is None:
                     raise ProtocolError(f"the trailer is malformed: {line[:80]!r}")
             else:
                 if self._buffer:
