@@ -1,7 +1,7 @@
 """Who asks and where: credentials, regions and bucket addresses, all from botocore, all before any byte is moved.
 
-botocore names a bucket's address by presigning a URL offline, and reads it from the same rules, environment and
-shared configuration as the SDK does. Nothing here is on the path of a single request but two dictionary look-ups.
+botocore names a bucket's address by making a request that is kept from being sent, by the same rules, environment and
+shared configuration as the SDK's own. Nothing here is on the path of a single request but two dictionary look-ups.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import ssl
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from s3torch.client.direct.route import Proxy, Route, make_route, parse_proxy, parse_route
 from s3torch.client.direct.sigv4 import Credentials
@@ -235,8 +235,9 @@ class Identity:
 
             config = self._context.config
             options = Config(
-                signature_version="s3v4" if is_offline else None,
                 s3={"addressing_style": "path"} if config.force_path_style else None,
+                connect_timeout=config.connect_timeout,
+                read_timeout=config.read_timeout,
             )
             # Names only: nothing that is signed with these leaves the process.
             keys = {"aws_access_key_id": "offline", "aws_secret_access_key": "offline"} if is_offline else {}
@@ -252,31 +253,41 @@ class Identity:
         return client
 
     def _resolve(self, bucket: str) -> BucketAddress:
-        from botocore.exceptions import BotoCoreError, ParamValidationError
+        from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
         region = self._regions.get(bucket, self.region)
-        parameters = {"Bucket": bucket, "Key": "k"}
+        is_express = bucket.endswith(_EXPRESS_SUFFIX)
+        client = self._unsigned_client(region) if is_express else self._client(region, is_offline=True)
+        seen: list[Any] = []
+
+        def keep(request: Any, **_: Any) -> Any:
+            from botocore.awsrequest import AWSResponse
+
+            seen.append(request)
+            return AWSResponse(request.url, 200, {}, _NoBody())
+
+        # Not by presigning a URL, which would name the global endpoint instead of the region's.
+        client.meta.events.register_last("before-send.s3", keep, unique_id="s3torch")
         try:
-            if bucket.endswith(_EXPRESS_SUFFIX):
-                url = self._presign_express(region, parameters)
-            else:
-                url = self._client(region, is_offline=True).generate_presigned_url("get_object", Params=parameters)
+            client.head_object(Bucket=bucket, Key="k")
         except ParamValidationError as error:
             raise ValueError(f"not a bucket name: {bucket!r}") from error
-        except (BotoCoreError, ValueError) as error:
+        except (BotoCoreError, ClientError, ValueError) as error:
             raise ValueError(f"no address for bucket {bucket!r}: {error}") from error
-        parts = urlsplit(url)
+        finally:
+            client.meta.events.unregister("before-send.s3", unique_id="s3torch")
+        parts = urlsplit(seen[0].url)
         route, path = parse_route(f"{parts.scheme}://{parts.netloc}{parts.path}")
-        scope = parse_qs(parts.query).get("X-Amz-Credential", [f"//{region}/s3express"])[0].split("/")
         route = make_route(route.scheme, route.host, route.port, _proxy_of(route))
-        return BucketAddress(route, path[: -len("/k")], scope[2], scope[3])
+        scope = [region, "s3express"] if is_express else _scope_of(bucket, seen[0].headers["Authorization"])
+        return BucketAddress(route, path[: -len("/k")], scope[0], scope[1])
 
-    def _presign_express(self, region: str, parameters: dict[str, str]) -> str:
-        """Name a directory bucket's address; unsigned, as signing would ask for a session."""
+    def _unsigned_client(self, region: str) -> Any:
+        """A client to name directory buckets' addresses: one that signs would ask for a session first."""
         from botocore import UNSIGNED
         from botocore.config import Config
 
-        client = self._botocore().create_client(
+        return self._botocore().create_client(
             "s3",
             region_name=region,
             endpoint_url=self._context.endpoint,
@@ -285,7 +296,6 @@ class Identity:
                 s3={"addressing_style": "path"} if self._context.config.force_path_style else None,
             ),
         )
-        return str(client.generate_presigned_url("get_object", Params=parameters))
 
     def _express_session(self, bucket: str) -> Credentials:
         """Credentials of a directory bucket's session (API page of CreateSession)."""
@@ -315,6 +325,22 @@ class Identity:
             )
             self._express[bucket] = (expiry.timestamp() - _RENEW_S, credentials)
             return credentials
+
+
+class _NoBody:
+    """What botocore reads a response's body from."""
+
+    def stream(self) -> Iterator[bytes]:
+        """Give nothing."""
+        return iter(())
+
+
+def _scope_of(bucket: str, authorization: bytes | str) -> list[str]:
+    """Region and service that botocore has signed for."""
+    text = authorization.decode() if isinstance(authorization, bytes) else authorization
+    if not text.startswith("AWS4-HMAC-SHA256 "):
+        raise ValueError(f"bucket {bucket!r} needs signatures of another kind than SigV4; use engine='boto3'")
+    return text.partition("Credential=")[2].split("/")[2:4]
 
 
 def _proxy_of(route: Route) -> Proxy | None:
