@@ -200,7 +200,8 @@ class S3Client:
 
         Args:
             requests: What to read; pulled as the window moves.
-            window: Requests in flight or undelivered at most; None is ``s3client_config.window``.
+            window: Requests in flight at most, and as many again that wait to be delivered in order; None is
+                ``s3client_config.window``.
             window_bytes: Bytes in flight or undelivered at most; None is ``s3client_config.window_bytes``.
             return_errors: Yield a request's error at its place and go on, rather than raise it.
 

@@ -43,12 +43,12 @@ class S3ClientConfig:
         operation_timeout: Seconds that one request, or one part of a large transfer, may take with all its retries,
             beside a second for each 256 KiB.
         max_connections: Connections of one large transfer; None derives them from ``throughput_target_gbps``.
-        window: Requests that `S3Client.get_many` keeps in flight or undelivered.
+        window: Requests that `S3Client.get_many` keeps in flight; as many again may wait to be delivered in order.
         window_bytes: Bytes that `S3Client.get_many` keeps in flight or undelivered.
         read_ahead: Parts that a stream fetches ahead of a reader that reads in small steps.
         upload_buffers: Parts of an upload held in memory at once, beside what is sent from the caller's own memory.
-        checksum: Checksum sent with uploads; ``"auto"`` takes the fastest there is: CRC64NVME with ``awscrt``
-            installed, else CRC32.
+        checksum: Checksum sent with uploads; ``"auto"`` takes the fastest there is: with ``awscrt`` installed
+            CRC64NVME for Amazon's store and CRC32C for others, else CRC32.
         verify_checksums: Ask for the checksum of what is read and compare it where the store returns one.
         ca_bundle: File of certificates to trust; None takes ``AWS_CA_BUNDLE`` or the system's.
         huge_pages: Ask the system for huge pages for large destinations, where it has them.
