@@ -72,6 +72,7 @@ class Call(Generic[T]):
         "_generation",
         "_head_size",
         "_loop",
+        "_malformed",
         "_operation",
         "_parse",
         "_stale",
@@ -99,6 +100,7 @@ class Call(Generic[T]):
         self._connection: Connection | None = None
         self._generation = 0
         self._head_size = 0
+        self._malformed = 0
         self._stale = 0
         self._was_redirected = False
         self._was_renewed = False
@@ -250,9 +252,10 @@ class Call(Generic[T]):
 
     def _retry_or_fail(self, error: Exception, head: ResponseHead | None = None) -> None:
         self._leave_connection()
-        may_retry = isinstance(error, S3Exception) and (
-            error.is_retryable or (type(error) is ProtocolError and self.attempts < _PROTOCOL_ATTEMPTS)
-        )
+        may_retry = isinstance(error, S3Exception) and error.is_retryable
+        if type(error) is ProtocolError:
+            self._malformed += 1
+            may_retry = self._malformed < _PROTOCOL_ATTEMPTS
         delay = None
         if may_retry:
             delay = self._engine.retry_delay(self.attempts, is_throttled=isinstance(error, ThrottledError), head=head)
