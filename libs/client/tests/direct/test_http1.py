@@ -6,6 +6,7 @@ import http.client
 import io
 import random
 import socket
+import time
 from typing import Any, cast
 
 import pytest
@@ -554,13 +555,19 @@ def test_any_bytes_are_chunks_or_a_protocol_error(raw: bytes, cuts: list[int]) -
     assert len(decoder.body) <= len(raw)
 
 
-def test_heads_of_many_fields_are_read_in_time_proportional_to_their_length() -> None:
-    # A pattern that backtracks would take minutes over these.
-    for raw in (
-        OK + b"\r\nA: b" * 10_000 + b"\r\nbad",
-        OK + b"\r\nA:" + b" " * 60_000 + b"\x00",
-        OK + b"\r\n" + b"a" * 60_000,
-        OK + b" " * 60_000 + b"\x00",
-    ):
-        with pytest.raises(ProtocolError):
-            parse_head(raw)
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(OK + b"\r\nA: b" * 10_000 + b"\r\nbad", id="many fields"),
+        pytest.param(OK + b"\r\nA:" + b" " * 60_000 + b"\x00", id="white space"),
+        pytest.param(OK + b"\r\nA:" + b" x" * 30_000 + b"\x00", id="words"),
+        pytest.param(OK + b"\r\n" + b"a" * 60_000, id="long name"),
+        pytest.param(OK + b" " * 60_000 + b"\x00", id="long reason"),
+    ],
+)
+def test_no_head_takes_long_to_refuse(raw: bytes) -> None:
+    # A pattern that backtracks takes seconds to hours over these.
+    started = time.process_time()
+    with pytest.raises(ProtocolError):
+        parse_head(raw)
+    assert time.process_time() - started < 0.5

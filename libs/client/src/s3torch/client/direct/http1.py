@@ -12,10 +12,9 @@ from s3torch.client.errors import ProtocolError
 __all__ = ["ChunkedDecoder", "ResponseHead", "content_range", "parse_head"]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
-# field-name ":" OWS field-value OWS: the name is a token, without a space before the colon; no line is folded.
-_FIELD_LINE = re.compile(
-    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*((?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)[ \t]*"
-)
+# field-name ":" OWS field-value OWS: the name is a token, without a space before the colon; no line is folded. The white
+# space is stripped afterwards: a pattern that matched it beside the value would try every way to divide it.
+_FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
 # Most lines of a server's responses are the same in all of them: each is taken apart once.
 _MOST_KNOWN = 512
 _known_lines: dict[bytes, tuple[bytes, bytes]] = {}
@@ -119,7 +118,7 @@ def _parse_line(line: bytes) -> tuple[bytes, bytes]:
     match = _FIELD_LINE.fullmatch(line)
     if match is None:
         raise ProtocolError(f"a header line is malformed: {line[:80]!r}")
-    name, value = match[1].lower(), match[2]
+    name, value = match[1].lower(), match[2].strip(b" \t")
     if name not in _UNIQUE:
         if len(_known_lines) >= _MOST_KNOWN:
             _known_lines.clear()
