@@ -399,11 +399,11 @@ def _upload_parameters(options: PutOptions) -> dict[str, Any]:
 
 
 def _get_info(request: GetRequest, answer: Mapping[str, Any]) -> GetInfo:
-    length, etag, modified = answer.get("ContentLength"), _text(answer, "ETag"), _seconds(answer.get("LastModified"))
+    length, etag = answer.get("ContentLength"), _text(answer, "ETag")
     if "ContentRange" not in answer:
         if length is None:
             raise ProtocolError("the response tells no length", bucket=request.bucket, key=request.key)
-        return GetInfo(0, int(length), int(length), etag, modified)
+        return GetInfo(0, int(length), int(length), etag)
     match = _CONTENT_RANGE.fullmatch(str(answer["ContentRange"]))
     if match is None:
         raise ProtocolError(f"not a content range: {answer['ContentRange']!r}", bucket=request.bucket, key=request.key)
@@ -414,7 +414,7 @@ def _get_info(request: GetRequest, answer: Mapping[str, Any]) -> GetInfo:
             bucket=request.bucket,
             key=request.key,
         )
-    return GetInfo(first, last - first + 1, size, etag, modified)
+    return GetInfo(first, last - first + 1, size, etag)
 
 
 def _fill(view: memoryview, body: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -373,7 +372,7 @@ def _request(
     if start is None and end is not None:
         start = 0
     request = GetRequest(bucket, key, start, end)
-    return request if info is None else replace(request, etag=info.etag or None, size=info.size)
+    return request if info is None else request.narrow(start, end, info.etag or None, info.size)
 
 
 def _check_bucket(bucket: str) -> None:

@@ -194,7 +194,7 @@ class MemoryEngine:
 
     def _get(self, request: GetRequest, into: Into) -> GetResult:
         found, start, end = _ask("GetObject", request.bucket, request.key, lambda: self._store.find_range(request))
-        info = GetInfo(start, end - start, len(found.data), found.etag, found.last_modified)
+        info = GetInfo(start, end - start, len(found.data), found.etag)
         check_answer(request, info)
         view = place(request, info, into)
         if view is None:

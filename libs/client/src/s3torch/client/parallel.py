@@ -81,7 +81,7 @@ def read_range(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest)
     def fetch() -> bool:
         """Fill the memory; False for an empty object. When it returns no view of the memory is left but its own."""
         first_end = start + config.part_size if request.end is None else min(request.end, start + config.part_size)
-        first = engine.start_get(replace(request, start=start, end=first_end), into=allocate)
+        first = engine.start_get(request.narrow(start, first_end, request.etag, request.size), into=allocate)
         try:
             first.wait(lambda: info is not None)
             if buffer is None or info is None:
@@ -92,8 +92,11 @@ def read_range(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest)
                         return False
                     raise
                 raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
-            pinned = replace(request, start=start, etag=info.etag)
-            _fetch_parts(engine, config, pinned, buffer.view, done=info.length, first=first)
+            if info.length == buffer.view.nbytes:
+                first.result()
+            else:
+                pinned = request.narrow(start, None, info.etag, info.size)
+                _fetch_parts(engine, config, pinned, buffer.view, done=info.length, first=first)
         except BaseException:
             first.cancel()
             raise
@@ -102,7 +105,8 @@ def read_range(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest)
     if not fetch() or buffer is None or info is None:
         return _nothing(engine, request, 0)
     length = buffer.view.nbytes
-    return GetResult(request, buffer.take(), replace(info, length=length))
+    data = buffer.take()
+    return GetResult(request, data, info if info.length == length else replace(info, length=length))
 
 
 def read_into(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, view: memoryview) -> None:
@@ -205,7 +209,7 @@ def _fetch_parts(
     start = request.start or 0
     left = view.nbytes - done
     jobs = (
-        Job(replace(request, start=at, end=end), view[at - start : end - start])
+        Job(request.narrow(at, end, request.etag, request.size), view[at - start : end - start])
         for at, end in plan_parts(start + done, start + view.nbytes, read_part_size(left, config))
     )
     run_jobs(engine, config.connections, jobs, size=left, first=first)

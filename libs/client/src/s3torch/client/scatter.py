@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from s3torch.client._memory_pages import advise_huge_pages
 from s3torch.client.config import S3ClientConfig
@@ -97,7 +97,7 @@ def read_scattered(
 
 
 def _job(request: GetRequest, pieces: Sequence[tuple[int, memoryview]], fetch: Fetch) -> Job:
-    request = replace(request, start=fetch.start, end=fetch.end)
+    request = request.narrow(fetch.start, fetch.end, request.etag, request.size)
     if fetch.is_direct:
         start, view = pieces[fetch.stretches[0]]
         return Job(request, view[fetch.start - start : fetch.end - start])

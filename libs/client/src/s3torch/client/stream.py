@@ -237,7 +237,7 @@ class GetObjectStream:
             The transfer; whoever waits for it drives all others, too.
         """
         self._check_open()
-        request = replace(self._request, start=start, end=end, etag=self._etag)
+        request = self._request.narrow(start, end, self._etag, self._request.size)
         if start == 0 and self._size is not None and end >= self._size > 0:
             request = replace(request, start=None, end=None)  # for a whole object stores return its checksum
         return self._engine.start_get(request, into=into)

@@ -114,6 +114,17 @@ class GetRequest:
             if end <= start:
                 raise ValueError(f"a range must hold at least one byte: got start={start}, end={end}")
 
+    def narrow(self, start: int | None, end: int | None, etag: str | None, size: int | None = None) -> GetRequest:
+        """Return a request for another range of the same object.
+
+        Args:
+            start: First byte; None asks for the whole object.
+            end: Byte after the last; None reads to the object's end.
+            etag: Read only while the object still has this entity tag.
+            size: The object's whole size, if known.
+        """
+        return GetRequest(self.bucket, self.key, start, end, etag, size)
+
 
 @dataclass(frozen=True, slots=True)
 class GetInfo:
@@ -127,8 +138,6 @@ class GetInfo:
     """The whole object's size in bytes."""
     etag: str
     """The object's entity tag, with its quotes."""
-    last_modified: int = 0
-    """Time of the last change, in seconds since the epoch; 0 where the store did not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from s3torch.client.checksum import compute, find_checksum
 from s3torch.client.direct.call import SLOWEST, Call, Operation
 from s3torch.client.direct.exchange import Exchange
 from s3torch.client.direct.http1 import ResponseHead, content_range
-from s3torch.client.direct.times import parse_http_time
 from s3torch.client.errors import ChecksumError, ObjectChangedError, ProtocolError
 from s3torch.client.values import GetInfo, GetRequest, GetResult
 
@@ -85,7 +84,6 @@ class GetCall(Call[GetResult]):
 
     def _read_head(self, head: ResponseHead) -> GetInfo:
         etag = head.text(b"etag") or ""
-        modified = parse_http_time(head.headers.get(b"last-modified"))
         span = head.headers.get(b"content-range")
         if head.status == 206:
             if span is None:
@@ -93,14 +91,14 @@ class GetCall(Call[GetResult]):
             start, end, size = content_range(span)
             if head.length is not None and head.length != end - start:
                 raise ProtocolError(f"a range of {end - start} bytes with a body of {head.length}")
-            return GetInfo(start, end - start, size, etag, modified)
+            return GetInfo(start, end - start, size, etag)
         length = head.length
         if length is None:
             declared = head.headers.get(b"x-amz-decoded-content-length") or b""
             length = int(declared) if declared.isdigit() else self._request.size
         if length is None:
             raise ProtocolError("the store does not say how long the object is")
-        return GetInfo(0, length, length, etag, modified)
+        return GetInfo(0, length, length, etag)
 
     def _lay_out(self, info: GetInfo) -> memoryview:
         view = place(self._request, info, self._into)

@@ -12,7 +12,7 @@ from s3torch.client.errors import ProtocolError
 __all__ = ["ChunkedDecoder", "ResponseHead", "content_range", "parse_head"]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
-# field-name ":" OWS field-value OWS: the name is a token, without a space before the colon; no line is folded. The white
+# field-name ":" OWS field-value OWS: the name is a token, without a space before the colon; no line is folded. White
 # space is stripped afterwards: a pattern that matched it beside the value would try every way to divide it.
 _FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
 # Most lines of a server's responses are the same in all of them: each is taken apart once.

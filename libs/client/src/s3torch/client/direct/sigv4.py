@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ __all__ = ["EMPTY_SHA256", "UNSIGNED_PAYLOAD", "Credentials", "Signer", "encode_
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9/._~-]*")
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
@@ -36,7 +38,7 @@ class Credentials:
 
 def encode_key(key: str) -> str:
     """Percent-encode a key for the path: every byte but unreserved characters (RFC 3986) and the slash."""
-    return quote(key, safe="/~")
+    return key if _UNRESERVED.fullmatch(key) else quote(key, safe="/~")
 
 
 def encode_query(pairs: Sequence[tuple[str, str]]) -> str:
