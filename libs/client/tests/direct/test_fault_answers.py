@@ -473,6 +473,32 @@ def test_an_upload_that_breaks_is_sent_again_whole(make_client: MakeClient) -> N
         assert server.requests[1].headers["content-length"] == str(len(body))
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_an_upload_goes_on_from_a_copy_when_its_memory_is_needed(make_client: MakeClient, *, breaks: bool) -> None:
+    body = bytes(range(256)) * 80_000  # more than the sockets' buffers take at once
+    memory = bytearray(body)
+    moved = threading.Event()
+
+    def slow(request: Request, wire: Wire) -> None:
+        wire.read_body(100_000)
+        assert moved.wait(10)
+        if breaks and len(server.requests) == 1:
+            wire.reset()
+            return
+        wire.read_body()
+        wire.respond(200, b"", {"ETag": '"new"'})
+
+    with ScriptedServer(slow) as server:
+        client = make_client(server.endpoint)
+        transfer = client.engine.start_put("bucket", "key", [memoryview(memory)], PutOptions())
+        transfer.advance(0.2)
+        transfer.rebase([memoryview(body)[:7], memoryview(body)[7:]])
+        memory[:] = bytes(len(memory))
+        moved.set()
+        assert transfer.result().etag == '"new"'
+        assert server.requests[-1].body == body
+
+
 COMPLETED = b"<CompleteMultipartUploadResult><ETag>&quot;whole-2&quot;</ETag></CompleteMultipartUploadResult>"
 PARTS = [PartResult(1, '"a"'), PartResult(2, '"b"')]
 

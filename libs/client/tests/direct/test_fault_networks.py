@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -315,9 +316,24 @@ def test_ipv6_is_spoken(make_client: MakeClient, tmp_path: Path, *, is_tls: bool
         assert server.requests[0].headers["host"] == f"[::1]:{server.port}"
 
 
-def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(make_client: MakeClient) -> None:
-    # "localhost" is ::1 and 127.0.0.1 where the machine has both; the server listens at one of them.
+def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getaddrinfo(host: str, port: int, *arguments: Any, **options: Any) -> Any:
+        if host != "store.example":
+            return system(host, port, *arguments, **options)
+        if options.get("flags"):
+            raise socket.gaierror(socket.EAI_NONAME, "not numeric")
+        addresses = ("127.0.0.3", "127.0.0.2", "127.0.0.1")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+    system = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     with ScriptedServer(object_answer(DATA)) as server:
-        client = make_client(f"http://localhost:{server.port}", max_attempts=1)
-        with within(5):
-            assert get(client) == DATA
+        client = make_client(f"http://store.example:{server.port}", max_attempts=1)
+        for _ in range(5):
+            with within(5):
+                assert get(client) == DATA
+            client.close()
+        assert server.connections == 5
+        assert server.requests[0].headers["host"] == f"store.example:{server.port}"
