@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3torch.client.retry import RetryBudget, RetryPolicy
@@ -40,6 +40,7 @@ def test_the_stores_own_wait_is_kept_up_to_the_cap() -> None:
     assert policy.delay(5, retry_after_s=3.0) is None
 
 
+@settings(deadline=None)
 @given(
     attempt=st.integers(1, 10_000),
     is_throttled=st.booleans(),

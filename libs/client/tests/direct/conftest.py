@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from s3torch.client import S3Client, S3ClientConfig
+
+# How long an example takes says more of the machine than of the code; hangs end by the test's own deadline.
+settings.register_profile("s3torch", deadline=None)
+settings.load_profile("s3torch")
 
 
 @pytest.fixture(autouse=True)
