@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from selectors import EVENT_READ, EVENT_WRITE
@@ -42,8 +43,10 @@ class Connection:
     """
 
     __slots__ = (
+        "__weakref__",
         "_addresses",
         "_answer",
+        "_close",
         "_dialer",
         "_failure",
         "_step",
@@ -78,8 +81,15 @@ class Connection:
         self._transport: PlainTransport | TlsTransport | None = None
         host, port = (route.host, route.port) if route.proxy is None else (route.proxy.host, route.proxy.port)
         self._addresses = dialer.resolver.resolve(host, port, dialer.connect_timeout)
-        self.sock = self._connect_next()
-        self._step: Callable[[], int | None] = self._finish_connect
+        self._take(self._connect_next())
+
+    def _take(self, sock: socket.socket) -> None:
+        """Go on with a socket that has started to connect."""
+        self.sock = sock
+        # Comes before the collector may find the socket not closed, which ``__del__`` need not.
+        self._close = weakref.finalize(self, sock.close)
+        # A function, not a method of this object: that would make a cycle, which only the collector would end.
+        self._step: Callable[[Connection], int | None] = Connection._finish_connect
 
     def _connect_next(self) -> socket.socket:
         """Start to connect to the next address that can be tried."""
@@ -99,14 +109,13 @@ class Connection:
     def try_another(self, reason: OSError) -> None:
         """Close the socket and connect to the next address."""
         self._failure = reason
-        self.sock.close()
-        self.sock = self._connect_next()
-        self._step = self._finish_connect
+        self._close()
+        self._take(self._connect_next())
 
     def advance_opening(self) -> int | None:
         """Take the next steps of opening; return the events to wait for, or None once it is open."""
         while True:
-            wanted = self._step()
+            wanted = self._step(self)
             if self.is_open or wanted is not None:
                 return None if self.is_open else wanted
 
@@ -119,9 +128,9 @@ class Connection:
         except OSError:
             return EVENT_WRITE  # not connected yet: the event was another's
         if self.route.proxy is not None and self.route.is_tls:
-            self._step = self._ask_tunnel
+            self._step = Connection._ask_tunnel
         else:
-            self._step = self._start_transport
+            self._step = Connection._start_transport
         return None
 
     def _ask_tunnel(self) -> int | None:
@@ -132,7 +141,7 @@ class Connection:
         if self.route.proxy.authorization is not None:
             lines += f"Proxy-Authorization: {self.route.proxy.authorization}\r\n"
         self.sock.sendall(f"{lines}\r\n".encode())  # a few bytes into the empty buffer of a new socket
-        self._step = self._hear_tunnel
+        self._step = Connection._hear_tunnel
         return EVENT_READ
 
     def _hear_tunnel(self) -> int | None:
@@ -158,7 +167,7 @@ class Connection:
                 "with NO_PROXY.",
                 is_retryable=head.status >= 500,
             )
-        self._step = self._start_transport
+        self._step = Connection._start_transport
         return None
 
     def _start_transport(self) -> int | None:
@@ -167,7 +176,7 @@ class Connection:
             self.is_open = True
             return None
         self._transport = TlsTransport(self.sock, self._dialer.tls(), self.route.host)
-        self._step = self._shake_hands
+        self._step = Connection._shake_hands
         return None
 
     def _shake_hands(self) -> int | None:
