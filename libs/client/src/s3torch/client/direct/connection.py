@@ -227,12 +227,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the socket; in a child after a fork, the parent's stays open."""
-        self.sock.close()
-
-    def __del__(self) -> None:
-        sock = getattr(self, "sock", None)
-        if sock is not None:
-            sock.close()
+        self._close()
 
 
 def _start_connect(address: Address) -> socket.socket:
