@@ -15,6 +15,17 @@ _HUGE_PAGE = 2 * 1024 * 1024
 _LEAST = 2 * _HUGE_PAGE
 
 
+class _Memory(io.BytesIO):
+    """A `BytesIO` that may be collected together with a view of it, as the frames of an error leave them behind."""
+
+    def close(self) -> None:
+        """Close, unless a view is still out; Python 3.13 and later report what the collector's call raises."""
+        try:
+            super().close()
+        except BufferError:
+            pass
+
+
 class BytesBuffer:
     """Memory that is filled through a view and then becomes `bytes` without a copy.
 
@@ -26,7 +37,7 @@ class BytesBuffer:
 
     def __init__(self, size: int, *, huge_pages: bool = True) -> None:
         # Nobody else may hold the bytes, or the view would be one of a copy.
-        self._io = io.BytesIO(_fresh_bytes(size))
+        self._io = _Memory(_fresh_bytes(size))
         self.view = self._io.getbuffer()
         if huge_pages and size >= _LEAST:
             advise_huge_pages(self.view)
