@@ -85,7 +85,7 @@ class FetchedObject:
             return self._item.object_info
         if self._fetched is not None:
             info = self._fetched.info
-            return HeadObjectResult(info.etag, info.size, info.last_modified)
+            return HeadObjectResult(info.etag, info.size, 0)  # a GET tells no time
         return self._engine.head(self._item.bucket, self._item.key)
 
     def __call__(self, start: int | None = None, end: int | None = None) -> GetObjectStream | WholeObject:
