@@ -42,6 +42,20 @@ def accept(request: Request, wire: Wire) -> None:
     wire.respond(200, b"", {"ETag": '"new"'})
 
 
+def can_listen(host: str, family: int) -> bool:
+    try:
+        socket.create_server((host, 0), family=family).close()
+    except OSError:
+        return False
+    return True
+
+
+needs_ipv6 = pytest.mark.skipif(not can_listen("::1", socket.AF_INET6), reason="the machine has no IPv6 loopback")
+needs_more_addresses = pytest.mark.skipif(
+    not can_listen("127.0.0.2", socket.AF_INET), reason="the system gives 127.0.0.1 alone to the loopback interface"
+)
+
+
 # TLS
 
 
@@ -84,6 +98,7 @@ def test_a_certificate_nobody_vouches_for_is_refused_at_once(make_client: MakeCl
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
 
 
+@needs_more_addresses
 def test_a_certificate_for_another_host_is_refused_at_once(make_client: MakeClient, tmp_path: Path) -> None:
     with ScriptedServer(object_answer(DATA), host="127.0.0.2", tls=tmp_path) as server:
         client = make_client(server.endpoint, ca_bundle=bundle_of(server))
@@ -299,15 +314,7 @@ def test_an_address_that_is_no_proxy_is_an_error(make_client: MakeClient, proxy_
 # Address families
 
 
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not has_ipv6(), reason="the machine has no IPv6 loopback")
+@needs_ipv6
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_ipv6_is_spoken(make_client: MakeClient, tmp_path: Path, *, is_tls: bool) -> None:
     with ScriptedServer(object_answer(DATA), host="::1", tls=tmp_path if is_tls else None) as server:
@@ -316,24 +323,55 @@ def test_ipv6_is_spoken(make_client: MakeClient, tmp_path: Path, *, is_tls: bool
         assert server.requests[0].headers["host"] == f"[::1]:{server.port}"
 
 
-def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
-    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def addresses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What ``store.example`` resolves to; the first is tried first."""
+
     def getaddrinfo(host: str, port: int, *arguments: Any, **options: Any) -> Any:
         if host != "store.example":
             return system(host, port, *arguments, **options)
         if options.get("flags"):
             raise socket.gaierror(socket.EAI_NONAME, "not numeric")
-        addresses = ("127.0.0.3", "127.0.0.2", "127.0.0.1")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in found]
 
+    found: list[str] = []
     system = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return found
+
+
+def keep_order(client: S3Client) -> None:
+    client.engine._process.resolver._shuffle = lambda _: None  # type: ignore[attr-defined]  # the direct engine's
+
+
+@needs_more_addresses
+def test_a_name_with_several_addresses_is_reached_at_the_one_that_answers(
+    make_client: MakeClient, addresses: list[str]
+) -> None:
+    addresses += ["127.0.0.3", "127.0.0.2", "127.0.0.1"]
     with ScriptedServer(object_answer(DATA)) as server:
         client = make_client(f"http://store.example:{server.port}", max_attempts=1)
-        for _ in range(5):
+        keep_order(client)
+        for _ in range(3):
             with within(5):
                 assert get(client) == DATA
             client.close()
-        assert server.connections == 5
+        assert server.connections == 3
         assert server.requests[0].headers["host"] == f"store.example:{server.port}"
+
+
+@needs_more_addresses
+def test_an_address_that_does_not_answer_is_left_for_the_next(make_client: MakeClient, addresses: list[str]) -> None:
+    addresses += ["127.0.0.2", "127.0.0.1"]
+    with ScriptedServer(object_answer(DATA)) as server, contextlib.ExitStack() as stack:
+        silent = stack.enter_context(socket.socket())
+        silent.bind(("127.0.0.2", server.port))
+        silent.listen(0)
+        for _ in range(4):  # fill its queue: further connections get no answer at all
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        client = make_client(f"http://store.example:{server.port}", connect_timeout=1.0, max_attempts=1)
+        keep_order(client)
+        with within(5):
+            assert get(client) == DATA

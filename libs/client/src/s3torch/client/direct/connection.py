@@ -44,6 +44,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_address_until",
         "_addresses",
         "_answer",
         "_close",
@@ -81,11 +82,12 @@ class Connection:
         self._transport: PlainTransport | TlsTransport | None = None
         host, port = (route.host, route.port) if route.proxy is None else (route.proxy.host, route.proxy.port)
         self._addresses = dialer.resolver.resolve(host, port, dialer.connect_timeout)
-        self._take(self._connect_next())
+        self._take(self._connect_next(), driven_s)
 
-    def _take(self, sock: socket.socket) -> None:
+    def _take(self, sock: socket.socket, driven_s: float) -> None:
         """Go on with a socket that has started to connect."""
         self.sock = sock
+        self._address_until = driven_s + (self.opened_until - driven_s) / (1 + len(self._addresses))
         # Comes before the collector may find the socket not closed, which ``__del__`` need not.
         self._close = weakref.finalize(self, sock.close)
         # A function, not a method of this object: that would make a cycle, which only the collector would end.
@@ -106,11 +108,16 @@ class Connection:
         """Whether an address has not been tried yet."""
         return bool(self._addresses)
 
-    def try_another(self, reason: OSError) -> None:
+    def is_address_silent(self, driven_s: float) -> bool:
+        """Whether the address has had its share of the time and not answered, while others wait to be tried."""
+        is_connecting = self._step is Connection._finish_connect
+        return is_connecting and self.can_try_another and driven_s > self._address_until
+
+    def try_another(self, reason: OSError, driven_s: float) -> None:
         """Close the socket and connect to the next address."""
         self._failure = reason
         self._close()
-        self._take(self._connect_next())
+        self._take(self._connect_next(), driven_s)
 
     def advance_opening(self) -> int | None:
         """Take the next steps of opening; return the events to wait for, or None once it is open."""

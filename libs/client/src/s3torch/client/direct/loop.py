@@ -278,7 +278,7 @@ class Loop:
     def _retry_connect(self, connection: Connection, error: OSError) -> None:
         self._unwatch(connection)
         try:
-            connection.try_another(error)
+            connection.try_another(error, self.driven_s)
         except OSError as last:
             self._fail(connection, last)
         else:
@@ -326,6 +326,8 @@ class Loop:
                 if self.driven_s > connection.opened_until:
                     host, port = connection.route.host, connection.route.port
                     self._fail(connection, TimeoutError(f"no connection to {host} port {port} in time"))
+                elif connection.is_address_silent(self.driven_s):
+                    self._retry_connect(connection, TimeoutError("the address does not answer"))
             elif self.driven_s - connection.last_progress > self._read_timeout:
                 self._fail(connection, TimeoutError(f"no byte moved for {self._read_timeout:g} s"))
         for idle in self._idle.values():
