@@ -17,6 +17,7 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-
 _FIELD_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
 # Most lines of a server's responses are the same in all of them: each is taken apart once.
 _MOST_KNOWN = 512
+_LONGEST_KNOWN = 256
 _known_lines: dict[bytes, tuple[bytes, bytes]] = {}
 # These differ from one response to the next.
 _UNIQUE = frozenset((b"etag", b"x-amz-request-id", b"x-amz-id-2", b"content-range"))
@@ -119,7 +120,7 @@ def _parse_line(line: bytes) -> tuple[bytes, bytes]:
     if match is None:
         raise ProtocolError(f"a header line is malformed: {line[:80]!r}")
     name, value = match[1].lower(), match[2].strip(b" \t")
-    if name not in _UNIQUE:
+    if name not in _UNIQUE and len(line) <= _LONGEST_KNOWN:
         if len(_known_lines) >= _MOST_KNOWN:
             _known_lines.clear()
         _known_lines[line] = (name, value)
