@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from s3torch.client._memory_pages import BytesBuffer, advise_huge_pages
@@ -69,44 +69,23 @@ def read_range(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest)
         # Whole and small: one plain GET, for which stores return checksums.
         return engine.start_get(request if start or request.end is not None else replace(request, start=None)).result()
     buffer: BytesBuffer | None = None
-    info: GetInfo | None = None
 
-    def allocate(head: GetInfo) -> memoryview:
-        nonlocal buffer, info
-        info = head
+    def lay_out(head: GetInfo) -> memoryview:
+        nonlocal buffer
         end = head.size if request.end is None else min(request.end, head.size)
         buffer = BytesBuffer(end - start, huge_pages=config.huge_pages)
-        return buffer.view if head.length == end - start else buffer.view[: head.length]
+        return buffer.view
 
-    def fetch() -> bool:
-        """Fill the memory; False for an empty object. When it returns no view of the memory is left but its own."""
-        first_end = start + config.part_size if request.end is None else min(request.end, start + config.part_size)
-        first = engine.start_get(request.narrow(start, first_end, request.etag, request.size), into=allocate)
-        try:
-            first.wait(lambda: info is not None)
-            if buffer is None or info is None:
-                try:
-                    first.result()
-                except InvalidRangeError:
-                    if start == 0:  # an empty object has no first byte to give
-                        return False
-                    raise
-                raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
-            if info.length == buffer.view.nbytes:
-                first.result()
-            else:
-                pinned = request.narrow(start, None, info.etag, info.size)
-                _fetch_parts(engine, config, pinned, buffer.view, done=info.length, first=first)
-        except BaseException:
-            first.cancel()
-            raise
-        return True
-
-    if not fetch() or buffer is None or info is None:
-        return _nothing(engine, request, 0)
-    length = buffer.view.nbytes
-    data = buffer.take()
-    return GetResult(request, data, info if info.length == length else replace(info, length=length))
+    length = config.part_size if request.end is None else min(request.end - start, config.part_size)
+    try:
+        info = _fetch_unpinned(engine, config, request, length, lay_out)
+    except InvalidRangeError:
+        if start == 0 and buffer is None:  # an empty object has no first byte to give
+            return _nothing(engine, request, 0)
+        raise
+    assert buffer is not None  # noqa: S101  # laid out with the head
+    # No view of the memory is left but the buffer's own: only then do its bytes need no copy.
+    return GetResult(request, buffer.take(), info)
 
 
 def read_into(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, view: memoryview) -> None:
@@ -127,23 +106,7 @@ def read_into(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, 
     if request.etag is not None or view.nbytes <= config.part_size:
         _fetch_parts(engine, config, replace(request, start=start), view)
         return
-    etag: str | None = None
-
-    def pin(head: GetInfo) -> memoryview:
-        nonlocal etag
-        etag = head.etag
-        return view[: config.part_size]
-
-    first = engine.start_get(replace(request, start=start, end=start + config.part_size), into=pin)
-    try:
-        first.wait(lambda: etag is not None)
-        if etag is None:
-            first.result()
-        pinned = replace(request, start=start, etag=etag)
-        _fetch_parts(engine, config, pinned, view, done=config.part_size, first=first)
-    except BaseException:
-        first.cancel()
-        raise
+    _fetch_unpinned(engine, config, replace(request, start=start), config.part_size, lambda _: view)
 
 
 def read_available(engine: ReadsEngine, config: S3ClientConfig, request: GetRequest, view: memoryview) -> GetInfo:
@@ -166,27 +129,8 @@ def read_available(engine: ReadsEngine, config: S3ClientConfig, request: GetRequ
         view = view[: request.end - start]
     if config.huge_pages:
         advise_huge_pages(view)
-    info: GetInfo | None = None
-
-    def allocate(head: GetInfo) -> memoryview:
-        nonlocal info
-        info = head
-        return view[: head.length]
-
-    first_end = start + min(view.nbytes, config.part_size)
-    first = engine.start_get(replace(request, start=start, end=first_end), into=allocate)
-    try:
-        first.wait(lambda: info is not None)
-        if info is None:
-            first.result()
-            raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
-        view = view[: info.size - start]
-        pinned = replace(request, start=start, etag=info.etag)
-        _fetch_parts(engine, config, pinned, view, done=info.length, first=first)
-    except BaseException:
-        first.cancel()
-        raise
-    return replace(info, length=view.nbytes)
+    length = min(view.nbytes, config.part_size)
+    return _fetch_unpinned(engine, config, request, length, lambda head: view[: head.size - start])
 
 
 def _nothing(engine: Gets, request: GetRequest, start: int) -> GetResult:
@@ -194,6 +138,51 @@ def _nothing(engine: Gets, request: GetRequest, start: int) -> GetResult:
     if start == 0 and request.end is None:
         return engine.start_get(replace(request, start=None, size=None)).result()
     return GetResult(request, b"", GetInfo(start, 0, request.size or 0, request.etag or ""))
+
+
+def _fetch_unpinned(
+    engine: ReadsEngine,
+    config: S3ClientConfig,
+    request: GetRequest,
+    length: int,
+    lay_out: Callable[[GetInfo], memoryview],
+) -> GetInfo:
+    """Fill memory from ``request.start`` on, all parts bound to the ETag that the response to the first one tells.
+
+    Args:
+        engine: Where to read.
+        config: Part size and connections.
+        request: The object and the first byte.
+        length: Bytes in the first part.
+        lay_out: Is given what the head of the first response says, upon which the others start; returns the memory.
+
+    Returns:
+        What that head said, with the length of all.
+    """
+    start = request.start or 0
+    view: memoryview | None = None
+    info: GetInfo | None = None
+
+    def begin(head: GetInfo) -> memoryview:
+        nonlocal view, info
+        view, info = lay_out(head), head
+        return view if view.nbytes == length else view[:length]
+
+    first = engine.start_get(request.narrow(start, start + length, request.etag, request.size), into=begin)
+    try:
+        first.wait(lambda: info is not None)
+        if view is None or info is None:
+            first.result()
+            raise ProtocolError("the response's head was not seen", bucket=request.bucket, key=request.key)
+        if info.length == view.nbytes:
+            first.result()
+            return info
+        pinned = request.narrow(start, None, info.etag, info.size)
+        _fetch_parts(engine, config, pinned, view, done=info.length, first=first)
+    except BaseException:
+        first.cancel()
+        raise
+    return replace(info, length=view.nbytes)
 
 
 def _fetch_parts(

@@ -132,10 +132,9 @@ class Loop:
                 if connection.is_open:
                     connection.is_reused = True
                     self._send_first(connection)
-                if not connection.is_open:
-                    self._watch(connection, EVENT_WRITE)
+                    self._watch_exchange(connection)
                 else:
-                    self._watch(connection, _BOTH if connection.is_sending else EVENT_READ)
+                    self._watch(connection, EVENT_WRITE)
             except BaseException:
                 self._forget(connection)
                 raise
@@ -247,7 +246,7 @@ class Loop:
         if is_complete:
             self._complete(connection, user)
         else:
-            self._watch(connection, _BOTH if connection.is_sending else EVENT_READ)
+            self._watch_exchange(connection)
 
     def _complete(self, connection: Connection, user: LoopUser) -> None:
         exchange = connection.exchange
@@ -261,8 +260,7 @@ class Loop:
         connection.idle_since = self.now
         del self._busy[connection]
         self._idle.setdefault(connection.route, []).append(connection)
-        if connection.mask != EVENT_READ:
-            self._watch(connection, EVENT_READ)
+        self._watch(connection, EVENT_READ)
 
     def _fail(self, connection: Connection, error: Exception) -> None:
         user, exchange = self._busy.get(connection), connection.exchange
@@ -307,6 +305,9 @@ class Loop:
             self._selector.modify(connection.sock, mask, connection)
         else:
             self._selector.register(connection.sock, mask, connection)
+
+    def _watch_exchange(self, connection: Connection) -> None:
+        self._watch(connection, _BOTH if connection.is_sending else EVENT_READ)
 
     def _unwatch(self, connection: Connection) -> None:
         if connection.mask:
