@@ -15,7 +15,14 @@ PYTHONS = ["3.10", "3.11", "3.12", "3.13", "3.14"]
 # Distributions that train nothing: each must install and import where torch is not. The order keeps torch out until
 # the first distribution that needs it.
 WITHOUT_TORCH = ["s3torch-client", "s3torch-readers", "s3torch-writer"]
-WITH_TORCH = ["s3torch-datasets", "s3torch-checkpoint", "s3torch", "s3torch-harness"]
+WITH_TORCH = [
+    "s3torch-datasets",
+    "s3torch-checkpoint",
+    "s3torch-dcp",
+    "s3torch-lightning",
+    "s3torch",
+    "s3torch-harness",
+]
 
 
 def in_workspace(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:

@@ -43,6 +43,8 @@ def test_the_workspace_has_the_members_of_the_design(members: list[Member]) -> N
         "libs/writer",
         "libs/datasets",
         "libs/checkpoint",
+        "integrations/dcp",
+        "integrations/lightning",
         "integrations/s3torch",
         "harness",
     }

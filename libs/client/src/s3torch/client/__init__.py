@@ -24,7 +24,7 @@ from s3torch.client.errors import (
 from s3torch.client.protocols import Engine, EngineContext, Transfer
 from s3torch.client.stream import GetObjectStream
 from s3torch.client.upload import PutObjectStream
-from s3torch.client.uri import S3Uri, parse_s3_uri
+from s3torch.client.uri import S3Uri, parse_s3_uri, restore_s3_uri
 from s3torch.client.user_agent import UserAgent
 from s3torch.client.user_agent import version as __version__
 from s3torch.client.values import (
@@ -86,4 +86,5 @@ __all__ = [
     "UserAgent",
     "__version__",
     "parse_s3_uri",
+    "restore_s3_uri",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import NamedTuple
 
-__all__ = ["S3Uri", "parse_s3_uri"]
+__all__ = ["S3Uri", "parse_s3_uri", "restore_s3_uri"]
 
 _SCHEME = "s3://"
 
@@ -41,3 +43,27 @@ def parse_s3_uri(uri: str) -> S3Uri:
     if not bucket:
         raise ValueError(f"S3 URI without a bucket: {uri!r}; expected s3://bucket/key")
     return S3Uri(bucket, key)
+
+
+def restore_s3_uri(path: str | os.PathLike[str]) -> str:
+    """Undo what the path functions of the standard library do to an S3 URI.
+
+    ``os.path.normpath`` and ``pathlib`` collapse the two slashes of ``s3://bucket/key``, and on Windows they turn them.
+
+    Args:
+        path: An S3 URI, as a string or as a path, intact or not. Anything else is given back as a string.
+
+    Returns:
+        ``s3://bucket/key`` again; a path that is not on S3 unchanged.
+
+    Raises:
+        TypeError: It is neither a string nor a path.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"a path must be a str or a path of str, got {type(path).__name__}")
+    mangled = re.match(r"s3:([/\\])(?!/)", text)
+    if mangled is None:
+        return text
+    rest = text[mangled.end() :]
+    return _SCHEME + (rest.replace("\\", "/") if mangled[1] == "\\" else rest)

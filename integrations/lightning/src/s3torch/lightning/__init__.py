@@ -1,0 +1,1 @@
+"""Lightning checkpoints on S3."""
