@@ -38,9 +38,9 @@ from s3torch.harness.servers import Origin, OriginUnavailableError
 
 FLOOR = Entry("floor", Role.FLOOR, "workspace", "floor_http:serial_socket")
 SLOW_FLOOR = Entry("slow floor", Role.FLOOR, "workspace", "floor_http:serial_http_client")
-OURS = Entry("ours", Role.OURS, "workspace", "ours:serial")
-ALSO_OURS = Entry("ours too", Role.OURS, "workspace", "ours:serial", is_judged=False)
-ORIGINAL = Entry("original", Role.ORIGINAL, "original", "original:serial")
+OURS = Entry("ours", Role.OURS, "workspace", "connector:serial")
+ALSO_OURS = Entry("ours too", Role.OURS, "workspace", "connector:serial", is_judged=False)
+ORIGINAL = Entry("original", Role.ORIGINAL, "original", "connector:serial")
 NOTHING = Task("http://127.0.0.1:1", "bucket", ["key"], 0)
 
 

@@ -131,29 +131,24 @@ class Scenario:
     """What the objects hold."""
 
 
-def _ours(name: str, function: str, **options: Any) -> Entry:
-    return Entry(name, Role.OURS, "workspace", f"ours:{function}", options)
+def _ours(name: str, subject: str, **options: Any) -> Entry:
+    return Entry(name, Role.OURS, "workspace", subject, options)
 
 
-def _also(name: str, function: str, **options: Any) -> Entry:
-    return Entry(name, Role.OURS, "workspace", f"ours:{function}", options, is_judged=False)
+def _also(name: str, subject: str, **options: Any) -> Entry:
+    return Entry(name, Role.OURS, "workspace", subject, options, is_judged=False)
 
 
 def _floor(name: str, subject: str, **options: Any) -> Entry:
     return Entry(name, Role.FLOOR, "workspace", subject, options)
 
 
-def _original(name: str, function: str, *, objects: int | None = None, **options: Any) -> Entry:
-    return Entry(name, Role.ORIGINAL, "original", f"original:{function}", options, objects)
+def _original(name: str, subject: str, *, objects: int | None = None, **options: Any) -> Entry:
+    return Entry(name, Role.ORIGINAL, "original", subject, options, objects)
 
 
 def _peer(name: str, environment: str, subject: str, *, objects: int | None = None, **options: Any) -> Entry:
     return Entry(name, Role.PEER, environment, subject, options, objects)
-
-
-def _connector_ranged(call: str, *, into: bool) -> Entry:
-    name = f"s3torchconnector, range_based, {call}"
-    return _peer(name, "original", "original:large_get", into=into, reader="range_based")
 
 
 def _large_get(*, into: bool) -> tuple[Entry, ...]:
@@ -161,11 +156,11 @@ def _large_get(*, into: bool) -> tuple[Entry, ...]:
     entries = [
         _floor("socket, 1 blocking connection", "floor_http:large_get_blocking", into=into),
         _floor("sockets, loop, 8 connections", "floor_http:large_get", into=into),
-        _ours(f"s3torch, get_object().{call}", "large_get", into=into),
-        _also(f"s3torch, range_based, {call}", "large_get", into=into, reader="range_based"),
-        _original(f"s3torchconnector, get_object().{call}", "large_get", into=into),
+        _ours(f"s3torch, get_object().{call}", "connector:large_get", into=into, strict=True),
+        _also(f"s3torch, range_based, {call}", "connector:large_get", into=into, strict=True, reader="range_based"),
+        _original(f"s3torchconnector, get_object().{call}", "connector:large_get", into=into),
         _peer(
-            f"s3torchconnector, range_based, {call}", "original", "original:large_get", into=into, reader="range_based"
+            f"s3torchconnector, range_based, {call}", "original", "connector:large_get", into=into, reader="range_based"
         ),
         _peer(f"boto3, Body.{call}", "boto3", "boto3_peer:large_get", into=into),
     ]
@@ -184,10 +179,10 @@ def _tls_get(*, into: bool) -> tuple[Entry, ...]:
     entries = [
         _floor("SSLSocket, 3 threads", "floor_tls:large_get_blocking", into=into),
         _floor("MemoryBIO, 2 threads", "floor_tls:large_get_memory", into=into),
-        _ours(f"s3torch, get_object().{call}", "large_get", into=into),
-        _original(f"s3torchconnector, get_object().{call}", "large_get", into=into),
+        _ours(f"s3torch, get_object().{call}", "connector:large_get", into=into, strict=True),
+        _original(f"s3torchconnector, get_object().{call}", "connector:large_get", into=into),
         _peer(
-            f"s3torchconnector, range_based, {call}", "original", "original:large_get", into=into, reader="range_based"
+            f"s3torchconnector, range_based, {call}", "original", "connector:large_get", into=into, reader="range_based"
         ),
         _peer(f"boto3, Body.{call}", "boto3", "boto3_peer:large_get", into=into),
     ]
@@ -217,9 +212,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         Server.DISCARD,
         (
             _floor("torch.save, sendall", "floor_torch:save"),
-            _ours("s3torch, torch.save(S3Writer)", "torch_save"),
-            _ours("s3torch, S3Checkpoint.save", "checkpoint_save"),
-            _original("s3torchconnector, torch.save(S3Writer)", "save"),
+            _ours("s3torch, torch.save(S3Writer)", "connector:torch_save"),
+            _ours("s3torch, S3Checkpoint.save", "ours:checkpoint_save"),
+            _original("s3torchconnector, torch.save(S3Writer)", "connector:torch_save"),
             _peer("boto3, BytesIO, upload_fileobj", "workspace", "torch_boto3:save"),
         ),
         (
@@ -235,10 +230,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         Server.PLAIN,
         (
             _floor("sockets into tensors, loop, 8 connections", "floor_torch:load"),
-            _ours("s3torch, torch.load(S3Reader)", "torch_load"),
-            _ours("s3torch, S3Checkpoint.load", "checkpoint_load"),
-            _original("s3torchconnector, torch.load(S3Reader)", "load"),
-            _peer("s3torchconnector, range_based", "original", "original:load", reader="range_based"),
+            _ours("s3torch, torch.load(S3Reader)", "connector:torch_load"),
+            _ours("s3torch, S3Checkpoint.load", "ours:checkpoint_load"),
+            _original("s3torchconnector, torch.load(S3Reader)", "connector:torch_load"),
+            _peer("s3torchconnector, range_based", "original", "connector:torch_load", reader="range_based"),
             _peer("boto3, BytesIO", "workspace", "torch_boto3:load"),
         ),
         (
@@ -255,8 +250,8 @@ SCENARIOS: tuple[Scenario, ...] = (
         (
             _floor("socket", "floor_http:serial_socket"),
             _floor("http.client", "floor_http:serial_http_client"),
-            _ours("s3torch, get_object().read()", "serial"),
-            _original("s3torchconnector, get_object().read()", "serial"),
+            _ours("s3torch, get_object().read()", "connector:serial"),
+            _original("s3torchconnector, get_object().read()", "connector:serial"),
             _peer("obstore, get", "obstore", "obstore_peer:serial"),
             _peer("boto3, get_object", "boto3", "boto3_peer:serial"),
             _peer("s3fs, cat_file", "s3fs", "s3fs_peer:serial", objects=500),
@@ -271,12 +266,12 @@ SCENARIOS: tuple[Scenario, ...] = (
         Server.PLAIN,
         (
             _floor("sockets, loop, 16 in flight", "floor_http:many"),
-            _ours("s3torch, get_many", "many"),
-            _also("s3torch, S3IterableDataset", "iterable_dataset"),
-            _also("s3torch, S3MapDataset", "map_dataset"),
-            _original("s3torchconnector, S3IterableDataset", "iterable_dataset"),
-            _peer("s3torchconnector, S3MapDataset", "original", "original:map_dataset"),
-            _peer("s3torchconnector, 64 threads", "original", "original:threads"),
+            _ours("s3torch, get_many", "ours:many"),
+            _also("s3torch, S3IterableDataset", "connector:iterable_dataset"),
+            _also("s3torch, S3MapDataset", "connector:map_dataset"),
+            _original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset"),
+            _peer("s3torchconnector, S3MapDataset", "original", "connector:map_dataset"),
+            _peer("s3torchconnector, 64 threads", "original", "connector:threads"),
             _peer("obstore, asyncio", "obstore", "obstore_peer:many"),
             _peer("s3fs, cat", "s3fs", "s3fs_peer:many"),
         ),
@@ -290,10 +285,10 @@ SCENARIOS: tuple[Scenario, ...] = (
         Server.LATENCY,
         (
             _floor("sockets, loop, 128 in flight", "floor_http:many"),
-            _ours("s3torch, get_many", "many"),
-            _also("s3torch, S3IterableDataset", "iterable_dataset"),
-            _original("s3torchconnector, S3IterableDataset", "iterable_dataset", objects=100),
-            _peer("s3torchconnector, 64 threads", "original", "original:threads"),
+            _ours("s3torch, get_many", "ours:many"),
+            _also("s3torch, S3IterableDataset", "connector:iterable_dataset"),
+            _original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset", objects=100),
+            _peer("s3torchconnector, 64 threads", "original", "connector:threads"),
             _peer("obstore, asyncio", "obstore", "obstore_peer:many"),
             _peer("s3fs, cat", "s3fs", "s3fs_peer:many", objects=500),
         ),
@@ -308,9 +303,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         Server.PLAIN,
         (
             _floor("sockets, loop, 16 in flight", "floor_http:many"),
-            _ours("s3torch, get_many", "many"),
-            _original("s3torchconnector, S3IterableDataset", "iterable_dataset"),
-            _peer("s3torchconnector, 64 threads", "original", "original:threads"),
+            _ours("s3torch, get_many", "ours:many"),
+            _original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset"),
+            _peer("s3torchconnector, 64 threads", "original", "connector:threads"),
             _peer("obstore, asyncio", "obstore", "obstore_peer:many"),
         ),
         (Requirement(Figure.RATE, 850.0),),
@@ -324,9 +319,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         Server.LATENCY,
         (
             _floor("sockets, loop, 128 in flight", "floor_http:many"),
-            _ours("s3torch, get_many", "many"),
-            _original("s3torchconnector, S3IterableDataset", "iterable_dataset", objects=100),
-            _peer("s3torchconnector, 64 threads", "original", "original:threads"),
+            _ours("s3torch, get_many", "ours:many"),
+            _original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset", objects=100),
+            _peer("s3torchconnector, 64 threads", "original", "connector:threads"),
             _peer("obstore, asyncio", "obstore", "obstore_peer:many"),
         ),
         (Requirement(Figure.RATE, 850.0),),
@@ -342,9 +337,9 @@ SCENARIOS: tuple[Scenario, ...] = (
         (
             _floor("sockets, loop, 16 connections", "floor_http:large_get", connections=16),
             _floor("sockets, loop, 32 connections", "floor_http:large_get", connections=32),
-            _ours("s3torch, get_object().read()", "large_get"),
-            _original("s3torchconnector, get_object().read()", "large_get"),
-            _peer("s3torchconnector, range_based", "original", "original:large_get", reader="range_based"),
+            _ours("s3torch, get_object().read()", "connector:large_get"),
+            _original("s3torchconnector, get_object().read()", "connector:large_get"),
+            _peer("s3torchconnector, range_based", "original", "connector:large_get", reader="range_based"),
             _peer("obstore, get_ranges", "obstore", "obstore_peer:large_ranges"),
         ),
         (Requirement(Figure.RATE, 1.2, "original"),),
@@ -383,13 +378,15 @@ MOTO_SCENARIOS: tuple[Scenario, ...] = (
         "64 MiB through each reader type, on moto",
         Server.MOTO,
         (
-            _ours("s3torch, sequential, read()", "large_get", reader="sequential"),
-            _ours("s3torch, sequential, readinto", "large_get", reader="sequential", into=True),
-            _ours("s3torch, range_based, read()", "large_get", reader="range_based"),
-            _ours("s3torch, range_based, readinto", "large_get", reader="range_based", into=True),
-            _ours("s3torch, dcp_optimized, items of 4 MiB", "items"),
-            _original("s3torchconnector, sequential, read()", "large_get", reader="sequential"),
-            _peer("s3torchconnector, range_based, read()", "original", "original:large_get", reader="range_based"),
+            _ours("s3torch, sequential, read()", "connector:large_get", reader="sequential"),
+            _ours("s3torch, sequential, readinto", "connector:large_get", reader="sequential", into=True, strict=True),
+            _ours("s3torch, range_based, read()", "connector:large_get", reader="range_based"),
+            _ours(
+                "s3torch, range_based, readinto", "connector:large_get", reader="range_based", into=True, strict=True
+            ),
+            _ours("s3torch, dcp_optimized, items of 4 MiB", "ours:items"),
+            _original("s3torchconnector, sequential, read()", "connector:large_get", reader="sequential"),
+            _peer("s3torchconnector, range_based, read()", "original", "connector:large_get", reader="range_based"),
             _peer("boto3, Body.read()", "boto3", "boto3_peer:large_get"),
         ),
         size=_MOTO_SIZE,
@@ -398,7 +395,7 @@ MOTO_SCENARIOS: tuple[Scenario, ...] = (
         "moto-writer",
         "64 MiB through the writer in writes of 1 MiB, on moto",
         Server.MOTO,
-        (_ours("s3torch, S3Writer", "write"), _original("s3torchconnector, S3Writer", "write")),
+        (_ours("s3torch, S3Writer", "connector:write"), _original("s3torchconnector, S3Writer", "connector:write")),
         size=_MOTO_SIZE,
         content=Content.UPLOAD_BYTES,
     ),
@@ -407,10 +404,10 @@ MOTO_SCENARIOS: tuple[Scenario, ...] = (
         "200 objects of 110 KB through each dataset, on moto",
         Server.MOTO,
         (
-            _ours("s3torch, S3MapDataset", "map_dataset"),
-            _also("s3torch, S3IterableDataset", "iterable_dataset"),
-            _original("s3torchconnector, S3IterableDataset", "iterable_dataset"),
-            _peer("s3torchconnector, S3MapDataset", "original", "original:map_dataset"),
+            _ours("s3torch, S3MapDataset", "connector:map_dataset"),
+            _also("s3torch, S3IterableDataset", "connector:iterable_dataset"),
+            _original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset"),
+            _peer("s3torchconnector, S3MapDataset", "original", "connector:map_dataset"),
         ),
         size=SMALL,
         count=_MOTO_COUNT,

@@ -1,4 +1,4 @@
-"""The original, Amazon's ``s3torchconnector``, by its public API, and what ``torch`` does with it."""
+"""The import names ``s3torchconnector``: the original's in its environment, this project's in ours."""
 
 from __future__ import annotations
 
@@ -18,32 +18,34 @@ _CONFIG = S3ClientConfig(force_path_style=True)
 _THREADS = 64
 
 
-def _client(task: Task) -> S3Client:
+def _client(task: Task) -> Any:
     return S3Client(task.region, endpoint=task.endpoint, s3client_config=_CONFIG)
 
 
 def _constructor(task: Task) -> Any:
-    name = task.options.get("reader", "default")
-    if name == "range_based":
-        return S3ReaderConstructor.range_based(buffer_size=task.options.get("buffer_size"))
-    return getattr(S3ReaderConstructor, name)()
+    return getattr(S3ReaderConstructor, task.options.get("reader", "default"))()
 
 
 def _read_whole(reader: Any, task: Task) -> Any:
-    if task.options.get("into"):
-        view = memoryview(fresh_map(task.size))
-        at = 0
-        while at < task.size:
-            got = reader.readinto(view[at:])
-            if not got:
-                break
-            at += got
-        return view
-    return reader.read()
+    if not task.options.get("into"):
+        return reader.read()
+    view = memoryview(fresh_map(task.size))
+    at = 0
+    while at < task.size:
+        got = reader.readinto(view[at:])
+        if got != task.size and task.options.get("strict"):
+            raise OSError("a short readinto")
+        if not got:
+            break
+        at += got
+    return view
 
 
 def large_get(task: Task) -> Subject:
-    """One large object through a reader of the kind in the option ``reader``."""
+    """One large object through a reader of the kind in the option ``reader``.
+
+    With the option ``into`` by ``readinto``; with ``strict``, one that leaves some of it is an error.
+    """
     client, constructor = _client(task), _constructor(task)
 
     def run(_: Sink) -> Any:
@@ -65,7 +67,7 @@ def serial(task: Task) -> Subject:
 
 
 def threads(task: Task) -> Subject:
-    """Objects on a pool of threads, as its users do who need more than one at a time."""
+    """Objects on a pool of threads, as users do who need more than one at a time."""
     client = _client(task)
     pool = ThreadPoolExecutor(_THREADS)
 
@@ -81,7 +83,7 @@ def _uris(task: Task) -> list[str]:
 
 
 def iterable_dataset(task: Task) -> Subject:
-    """Objects through its iterable dataset."""
+    """Objects through the iterable dataset."""
     dataset = S3IterableDataset.from_objects(
         _uris(task),
         region=task.region,
@@ -98,7 +100,7 @@ def iterable_dataset(task: Task) -> Subject:
 
 
 def map_dataset(task: Task) -> Subject:
-    """Objects through its map dataset, in batches as a ``DataLoader`` asks for them."""
+    """Objects through the map dataset, in batches as a ``DataLoader`` asks for them."""
     dataset = S3MapDataset.from_objects(
         _uris(task),
         region=task.region,
@@ -111,21 +113,17 @@ def map_dataset(task: Task) -> Subject:
     def run(sink: Sink) -> None:
         for start in range(0, len(task.keys), batch):
             indices = list(range(start, min(start + batch, len(task.keys))))
-            fetch = getattr(dataset, "__getitems__", None)
+            fetch: Any = getattr(dataset, "__getitems__", None)
             for data in fetch(indices) if fetch else [dataset[index] for index in indices]:
                 sink(data)
 
     return Subject(run)
 
 
-def _checkpoint(task: Task) -> S3Checkpoint:
-    return S3Checkpoint(task.region, endpoint=task.endpoint, s3client_config=_CONFIG)
-
-
-def save(task: Task) -> Subject:
-    """``torch.save`` into its writer."""
+def torch_save(task: Task) -> Subject:
+    """``torch.save`` into the writer."""
     state = make_state(task.options["tensors"], task.options["tensor_size"])
-    checkpoint = _checkpoint(task)
+    checkpoint = S3Checkpoint(task.region, endpoint=task.endpoint, s3client_config=_CONFIG)
 
     def run(_: Sink) -> None:
         writer: Any
@@ -135,8 +133,8 @@ def save(task: Task) -> Subject:
     return Subject(run)
 
 
-def load(task: Task) -> Subject:
-    """``torch.load`` from its reader of the kind in the option ``reader``."""
+def torch_load(task: Task) -> Subject:
+    """``torch.load`` from the reader of the kind in the option ``reader``."""
     client, constructor = _client(task), _constructor(task)
 
     def run(_: Sink) -> Any:
@@ -148,7 +146,7 @@ def load(task: Task) -> Subject:
 
 
 def write(task: Task) -> Subject:
-    """One object in writes of 1 MiB through its writer."""
+    """One object in writes of 1 MiB through the writer."""
     client = _client(task)
     data = io.BytesIO(bytes(task.size)).getbuffer()
     step = 1024 * 1024
