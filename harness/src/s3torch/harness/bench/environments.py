@@ -29,7 +29,7 @@ def requirements(name: str) -> list[str]:
     """
     if name == "original":
         # The same torch as ours: its share of the time must be the same.
-        return ["s3torchconnector==1.5.0", "numpy", _same("torch")]
+        return ["s3torchconnector[dcp]==1.5.0", "numpy", _same("torch")]
     return {"boto3": [_same("boto3")], "s3fs": ["s3fs"], "obstore": ["obstore>=0.12"]}[name]
 
 
