@@ -1,17 +1,20 @@
-"""Many stretches of one object, each into its own memory, in as few requests as make sense and many of them at once."""
+"""Many stretches of objects, each into its own memory, in as few requests as make sense and many of them at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from s3torch.client._memory_pages import advise_huge_pages
 from s3torch.client.config import S3ClientConfig
+from s3torch.client.errors import InvalidRangeError, ObjectChangedError
 from s3torch.client.jobs import Job, ReadsEngine, run_jobs
 from s3torch.client.parallel import plan_parts, read_part_size
-from s3torch.client.values import GetRequest, GetResult
+from s3torch.client.protocols import Into
+from s3torch.client.values import GetInfo, GetRequest, GetResult
 
-__all__ = ["Fetch", "plan_fetches", "read_scattered"]
+__all__ = ["Fetch", "Piece", "Source", "plan_fetches", "read_pieces", "read_scattered"]
 
 _KIB = 1024
 # From here on a stretch gets requests of its own, which fill it without a copy.
@@ -20,6 +23,24 @@ _DIRECT = 512 * _KIB
 _LONGEST_RUN = 1024 * _KIB
 # Bytes rather fetched than skipped with another request.
 _LARGEST_GAP = 16 * _KIB
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """A stretch of an object, and where its bytes go."""
+
+    start: int
+    """First byte in the object."""
+    end: int
+    """Byte after the last."""
+    into: memoryview | Callable[[memoryview], None]
+    """Writable, contiguous memory of that length, format ``B``; or a function that is lent the bytes, in one piece, in
+    memory that may be kept and changed. It runs in the thread that has fetched them."""
+
+
+Source: TypeAlias = "tuple[GetRequest, Sequence[Piece]]"
+"""An object and the pieces of it that are wanted. With an ETag only that version of the object is read; without, the
+first response tells which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +57,15 @@ class Fetch:
     """Whether it goes straight into the only stretch's memory."""
 
 
-def plan_fetches(stretches: Sequence[tuple[int, int]], part_size: int) -> list[Fetch]:
+def plan_fetches(
+    stretches: Sequence[tuple[int, int]], part_size: int, uncut: Collection[int] = frozenset()
+) -> list[Fetch]:
     """Choose the requests for stretches of one object.
 
     Args:
         stretches: First byte and byte after the last of each, in any order; they may overlap.
         part_size: Bytes in a request at most.
+        uncut: Stretches that must come in one piece, by their place in the list, however long they are.
 
     Returns:
         The requests, in the object's order.
@@ -57,7 +81,9 @@ def plan_fetches(stretches: Sequence[tuple[int, int]], part_size: int) -> list[F
 
     for number in sorted(range(len(stretches)), key=lambda number: stretches[number]):
         start, end = stretches[number]
-        if end - start >= _DIRECT:
+        if end - start >= _DIRECT and number in uncut:
+            fetches.append(Fetch(start, end, (number,), is_direct=False))
+        elif end - start >= _DIRECT:
             fetches += [
                 Fetch(first, last, (number,), is_direct=True) for first, last in plan_parts(start, end, part_size)
             ]
@@ -87,25 +113,99 @@ def read_scattered(
     Raises:
         S3Exception: A request failed; the memory may be half filled, and nothing touches it any more.
     """
-    pieces = list(pieces)
-    if config.huge_pages:
-        for _, view in pieces:
-            advise_huge_pages(view)
-    size = sum(view.nbytes for _, view in pieces)
-    plan = plan_fetches([(start, start + view.nbytes) for start, view in pieces], read_part_size(size, config))
-    run_jobs(engine, config.connections, [_job(request, pieces, fetch) for fetch in plan], size=size)
+    read_pieces(engine, config, [(request, [Piece(start, start + view.nbytes, view) for start, view in pieces])])
 
 
-def _job(request: GetRequest, pieces: Sequence[tuple[int, memoryview]], fetch: Fetch) -> Job:
+def read_pieces(
+    engine: ReadsEngine, config: S3ClientConfig, sources: Iterable[Source], *, memory: int | None = None
+) -> None:
+    """Fetch many pieces of many objects, all at once.
+
+    Args:
+        engine: Where to read.
+        config: Part size, connections and huge pages.
+        sources: The objects and their pieces, each object once.
+        memory: Bytes that may be held for pieces which do not go straight into memory of the caller's; None for as
+            many as there are connections for. One request is always allowed.
+
+    Raises:
+        ObjectChangedError: The responses for one object were of more than one version.
+        InvalidRangeError: An object ends before one of its pieces does.
+        S3Exception: A request failed. The caller's memory may be half filled, and nothing touches it any more.
+    """
+    sources = list(sources)
+    size = sum(piece.end - piece.start for _, pieces in sources for piece in pieces)
+    part_size = read_part_size(size, config)
+    jobs: list[Job] = []
+    for request, pieces in sources:
+        if config.huge_pages:
+            for piece in pieces:
+                if isinstance(piece.into, memoryview):
+                    advise_huge_pages(piece.into)
+        uncut = {number for number, piece in enumerate(pieces) if not isinstance(piece.into, memoryview)}
+        version = _Version(request.etag)
+        plan = plan_fetches([(piece.start, piece.end) for piece in pieces], part_size, uncut)
+        jobs += [_job(request, version, pieces, fetch) for fetch in plan]
+    run_jobs(engine, config.connections, jobs, size=size, memory=memory)
+
+
+class _Version:
+    """The version of an object that all responses must be of: the one of the first."""
+
+    __slots__ = ("_seen",)
+
+    def __init__(self, etag: str | None) -> None:
+        self._seen = {} if etag is None else {"etag": etag}
+
+    def check(self, request: GetRequest, info: GetInfo) -> None:
+        """Hold a response to the others."""
+        if self._seen.setdefault("etag", info.etag) != info.etag:  # atomic: the first of several threads decides
+            raise ObjectChangedError(
+                "the object was replaced while it was read",
+                operation="GetObject",
+                bucket=request.bucket,
+                key=request.key,
+                remedy="Read it again from the start.",
+            )
+
+
+def _job(request: GetRequest, version: _Version, pieces: Sequence[Piece], fetch: Fetch) -> Job:
     request = request.narrow(fetch.start, fetch.end, request.etag, request.size)
+    length = fetch.end - fetch.start
     if fetch.is_direct:
-        start, view = pieces[fetch.stretches[0]]
-        return Job(request, view[fetch.start - start : fetch.end - start])
+        piece = pieces[fetch.stretches[0]]
+        assert isinstance(piece.into, memoryview)  # noqa: S101  # only such are cut into parts
+        view = piece.into[fetch.start - piece.start : fetch.end - piece.start]
+        return Job(request, _checked(request, version, lambda: view))
 
     def hand_out(result: GetResult) -> None:
         data = memoryview(result.data)
         for number in fetch.stretches:
-            start, view = pieces[number]
-            view[:] = data[start - fetch.start : start - fetch.start + view.nbytes]
+            piece = pieces[number]
+            part = data[piece.start - fetch.start : piece.end - fetch.start]
+            if isinstance(piece.into, memoryview):
+                piece.into[:] = part
+            else:
+                piece.into(part)
 
-    return Job(request, finish=hand_out)
+    # A bytearray is memory that the functions may change; it is made when the response begins, not before.
+    return Job(request, _checked(request, version, lambda: memoryview(bytearray(length))), hand_out, memory=length)
+
+
+def _checked(request: GetRequest, version: _Version, lay_out: Callable[[], memoryview]) -> Into:
+    """Look at the head of the response before any of its bytes goes anywhere."""
+
+    def begin(info: GetInfo) -> memoryview:
+        version.check(request, info)
+        view = lay_out()
+        if view.nbytes != info.length:
+            raise InvalidRangeError(
+                f"asked for {view.nbytes} bytes at {info.start}, the object has {info.length} there",
+                operation="GetObject",
+                bucket=request.bucket,
+                key=request.key,
+                remedy="Ask for bytes within the object's size.",
+            )
+        return view
+
+    return begin
