@@ -36,6 +36,8 @@ class Job:
     """Where it goes."""
     finish: Callable[[GetResult], None] | None = None
     """Takes the result, in the thread that fetched it."""
+    memory: int = 0
+    """Bytes of memory that are taken when it starts and given back when it has finished."""
 
 
 def run_jobs(
@@ -45,6 +47,7 @@ def run_jobs(
     *,
     size: int,
     first: Transfer[GetResult] | None = None,
+    memory: int | None = None,
 ) -> None:
     """Do all jobs.
 
@@ -54,22 +57,26 @@ def run_jobs(
         jobs: What to fetch.
         size: Bytes of all jobs together.
         first: A transfer that has been started already and is to be finished with the others.
+        memory: Bytes that jobs in flight may hold together; None for any number. One job is always allowed.
 
     Raises:
         S3Exception: The first error of all; what was still in flight is cancelled. Whether this returns or raises, no
             transfer touches its memory any more.
     """
-    _Crew(engine, connections, deque(jobs), size).run(first)
+    _Crew(engine, connections, deque(jobs), size, memory).run(first)
 
 
 class _Crew:
     """The threads that do the jobs: the caller's and its helpers, which end with the last job."""
 
-    def __init__(self, engine: ReadsEngine, connections: int, jobs: deque[Job], size: int) -> None:
+    def __init__(self, engine: ReadsEngine, connections: int, jobs: deque[Job], size: int, memory: int | None) -> None:
         self._engine = engine
         self._jobs = jobs
         self._helpers = min(engine.helper_threads(size), max(0, len(jobs) - 1))
         self._share = max(1, -(-connections // (self._helpers + 1)))
+        # Each thread has its share of the memory, as of the connections: none waits for another.
+        self._memory = None if memory is None else memory // (self._helpers + 1)
+        self._lock = threading.Lock()
         self._error: BaseException | None = None
 
     def run(self, first: Transfer[GetResult] | None) -> None:
@@ -95,27 +102,37 @@ class _Crew:
         finally:
             self._engine.release_thread()
 
-    def _work(self, flying: list[tuple[Transfer[GetResult], Callable[[GetResult], None] | None]]) -> None:
+    def _work(self, flying: list[tuple[Transfer[GetResult], Job | None]]) -> None:
         def is_some_done() -> bool:
             return self._error is not None or any(transfer.done() for transfer, _ in flying)
 
+        held = 0
         try:
             while self._error is None:
-                while len(flying) < self._share and self._jobs:
-                    try:
-                        job = self._jobs.popleft()
-                    except IndexError:  # another thread took the last one
-                        break
-                    flying.append((self._engine.start_get(job.request, into=job.into), job.finish))
+                while len(flying) < self._share and (job := self._draw(held)) is not None:
+                    held += job.memory
+                    flying.append((self._engine.start_get(job.request, into=job.into), job))
                 if not flying:
                     return
                 flying[0][0].wait(is_some_done)
                 for item in [item for item in flying if item[0].done()]:
                     flying.remove(item)
-                    transfer, finish = item
+                    transfer, done = item
                     result = transfer.result()
-                    if finish is not None:
-                        finish(result)
+                    if done is not None:
+                        if done.finish is not None:
+                            done.finish(result)
+                        held -= done.memory
+                    del transfer, result, item  # with them goes the memory
         finally:
             for transfer, _ in flying:
                 transfer.cancel()
+
+    def _draw(self, held: int) -> Job | None:
+        """Take the next job, if there is one and memory for it beside ``held`` bytes."""
+        with self._lock:
+            if not self._jobs:
+                return None
+            if held and self._memory is not None and held + self._jobs[0].memory > self._memory:
+                return None
+            return self._jobs.popleft()

@@ -35,7 +35,7 @@ class Piece:
     """Byte after the last."""
     into: memoryview | Callable[[memoryview], None]
     """Writable, contiguous memory of that length, format ``B``; or a function that is lent the bytes, in one piece, in
-    memory that may be kept and changed. It runs in the thread that has fetched them."""
+    memory that may be changed. It runs in the thread that has fetched them."""
 
 
 Source: TypeAlias = "tuple[GetRequest, Sequence[Piece]]"
