@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3torch.client import DeleteError, ObjectInfo, PartResult, ProtocolError, RestoreStatus
+from s3torch.client import DeleteError, ObjectInfo, PartResult, ProtocolError, RestoreStatus, UploadInfo
 from s3torch.client._xml_text import is_xml_text
 from s3torch.client.direct.xml import (
     complete_body,
@@ -17,6 +17,7 @@ from s3torch.client.direct.xml import (
     parse_error,
     parse_fields,
     parse_list,
+    parse_uploads,
 )
 
 KEY = st.text(min_size=1, max_size=30).filter(is_xml_text)
@@ -137,3 +138,32 @@ def test_names_the_parts_of_an_upload() -> None:
         {"PartNumber": "1", "ETag": '"a<b>"', "ChecksumCRC64NVME": "AAAAAAAAAAA="},
         {"PartNumber": "2", "ETag": '"c"', "ChecksumCRC32": "AAAAAA==", "ChecksumCRC32C": "BBBBBB=="},
     ]
+
+
+UPLOADS = b"""<?xml version="1.0" encoding="UTF-8"?>
+<ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+  <EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>
+  <Upload><Key>a%20b%2B</Key><UploadId>one</UploadId><Initiated>2026-01-02T03:04:05.678Z</Initiated></Upload>
+  <Upload><Key>a%20b%2B</Key><UploadId>two</UploadId><Initiated>2026-01-02T03:04:06.000Z</Initiated></Upload>
+</ListMultipartUploadsResult>"""
+
+
+def test_a_page_of_uploads_goes_on_after_its_last() -> None:
+    uploads, after = parse_uploads(UPLOADS)
+    assert uploads == [UploadInfo("a b+", "one", 1767323045), UploadInfo("a b+", "two", 1767323046)]
+    assert after == uploads[1]
+    last = UPLOADS.replace(b"<IsTruncated>true", b"<IsTruncated>false").replace(
+        b"<EncodingType>url</EncodingType>", b""
+    )
+    uploads, after = parse_uploads(last)
+    assert [upload.key for upload in uploads] == ["a%20b%2B"] * 2
+    assert after is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [PAGE, b"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>", b"<List"],
+)
+def test_what_is_no_list_of_uploads_is_refused(body: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        parse_uploads(body)

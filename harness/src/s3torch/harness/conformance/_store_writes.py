@@ -131,6 +131,30 @@ class WriteLaws(StoreLaws):
         assert arrangement.uploads(bucket) == []
         assert arrangement.get(bucket, "k") is None
 
+    def test_unfinished_uploads_are_listed(self, client: S3Client, bucket: str) -> None:
+        """Uploads are listed by key prefix, several of one key too, until they are completed or aborted."""
+        engine = client.engine
+        begun = {(key, engine.create_multipart(bucket, key, _OPTIONS)) for key in ("a b/x", "a b/x", "a b/ü&", "c")}
+        for prefix, keys in (("", 4), ("a b/", 3), ("a b/x", 2), ("b", 0)):
+            found = list(client.list_uploads(bucket, prefix))
+            assert {(item.key, item.upload_id) for item in found} == {
+                (key, upload_id) for key, upload_id in begun if key.startswith(prefix)
+            }
+            assert len(found) == keys
+        assert [item.initiated > 0 for item in client.list_uploads(bucket)] == [True] * 4
+        for key, upload_id in begun - {(key, upload_id) for key, upload_id in begun if key == "c"}:
+            client.abort_upload(bucket, key, upload_id)
+        [(key, upload_id)] = [item for item in begun if item[0] == "c"]
+        assert [(item.key, item.upload_id) for item in client.list_uploads(bucket)] == [(key, upload_id)]
+        part = engine.start_part(bucket, key, upload_id, 1, _views(b"data")).result()
+        engine.complete_multipart(bucket, key, upload_id, [part], _OPTIONS)
+        assert list(client.list_uploads(bucket)) == []
+
+    def test_listing_uploads_of_a_missing_bucket_is_an_error(self, client: S3Client) -> None:
+        """A bucket that does not exist has no empty list of uploads: it is `BucketNotFoundError`."""
+        with pytest.raises(BucketNotFoundError):
+            list(client.list_uploads("no-such-bucket-of-uploads"))
+
     def test_an_aborted_upload_cannot_go_on(self, client: S3Client, arrangement: Arrangement, bucket: str) -> None:
         """Adding to an upload that is gone, or completing it, is `ObjectNotFoundError`, and no object appears."""
         upload = client.engine.create_multipart(bucket, "k", _OPTIONS)

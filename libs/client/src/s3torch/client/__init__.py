@@ -41,6 +41,7 @@ from s3torch.client.values import (
     PutResult,
     RestoreStatus,
     S3BucketKeyData,
+    UploadInfo,
 )
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "TLSError",
     "ThrottledError",
     "Transfer",
+    "UploadInfo",
     "UserAgent",
     "__version__",
     "parse_s3_uri",

@@ -10,13 +10,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from s3torch.client.values import GetRequest, ListObjectResult, ObjectInfo, PartResult, PutOptions
+from s3torch.client.values import GetRequest, ListObjectResult, ObjectInfo, PartResult, PutOptions, UploadInfo
 
 __all__ = ["MemoryObject", "MemoryStore", "RefusalError"]
 
 _MIB = 1024 * 1024
 _LONGEST_KEY = 1024  # bytes of UTF-8, by "Naming Amazon S3 objects"
 _MOST_PARTS = 10_000
+_LARGEST_PAGE = 1000  # uploads in a page, by the API page of ListMultipartUploads
 _AFTER_PREFIX = b"\xff"  # no UTF-8 string holds it, so it sorts behind all that begins with a prefix
 
 
@@ -48,6 +49,7 @@ class MemoryObject:
 class _Upload:
     key: str
     options: PutOptions
+    initiated: int
     parts: dict[int, tuple[bytes, str]] = field(default_factory=dict)
 
 
@@ -186,7 +188,7 @@ class MemoryStore:
             place = self._bucket(bucket)
             self._upload_count += 1
             upload_id = f"upload-{self._upload_count}"
-            place.uploads[upload_id] = _Upload(key, options)
+            place.uploads[upload_id] = _Upload(key, options, int(self._clock()))
         return upload_id
 
     def add_part(self, bucket: str, key: str, upload_id: str, number: int, data: bytes) -> str:
@@ -226,6 +228,21 @@ class MemoryStore:
             self._upload(bucket, key, upload_id)
             del self._bucket(bucket).uploads[upload_id]
 
+    def upload_page(
+        self, bucket: str, prefix: str, after: UploadInfo | None
+    ) -> tuple[list[UploadInfo], UploadInfo | None]:
+        """Return one page of the unfinished uploads, by key and id, and what the next comes after."""
+        with _lock:
+            found = [
+                UploadInfo(upload.key, upload_id, upload.initiated)
+                for upload_id, upload in self._bucket(bucket).uploads.items()
+                if upload.key.startswith(prefix)
+            ]
+        found.sort(key=_place_of)
+        first = 0 if after is None else bisect_right(found, _place_of(after), key=_place_of)
+        page = found[first : first + _LARGEST_PAGE]
+        return page, page[-1] if first + len(page) < len(found) else None
+
     def _bucket(self, name: str) -> _Bucket:
         found = self._buckets.get(name)
         if found is None:
@@ -237,6 +254,10 @@ class MemoryStore:
         if found is None or found.key != key:
             raise RefusalError(404, "NoSuchUpload", "The specified upload does not exist")
         return found
+
+
+def _place_of(upload: UploadInfo) -> tuple[bytes, str]:
+    return upload.key.encode(), upload.upload_id
 
 
 def _md5(data: bytes) -> bytes:

@@ -34,6 +34,7 @@ from s3torch.client.values import (
     PutOptions,
     PutResult,
     RestoreStatus,
+    UploadInfo,
 )
 
 __all__ = ["Boto3Engine"]
@@ -195,6 +196,24 @@ class Boto3Engine:
         except S3Exception as error:
             if error.code != "NoSuchUpload":
                 raise
+
+    def list_uploads(
+        self, bucket: str, prefix: str, *, after: UploadInfo | None
+    ) -> tuple[list[UploadInfo], UploadInfo | None]:
+        """Return one page of the unfinished uploads, and what the next comes after."""
+        answer = self._call(
+            "ListMultipartUploads",  # boto3 asks for URL-encoded keys and decodes them itself
+            bucket,
+            None,
+            Prefix=prefix,
+            KeyMarker=None if after is None else after.key,
+            UploadIdMarker=None if after is None else after.upload_id,
+        )
+        page = [
+            UploadInfo(item["Key"], item["UploadId"], _seconds(item.get("Initiated")))
+            for item in answer.get("Uploads", ())
+        ]
+        return page, page[-1] if page and answer.get("IsTruncated") else None
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete one object; one that is not there is no error."""

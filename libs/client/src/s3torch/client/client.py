@@ -25,6 +25,7 @@ from s3torch.client.values import (
     ObjectInfo,
     PutOptions,
     PutResult,
+    UploadInfo,
 )
 from s3torch.client.window import get_many
 
@@ -328,6 +329,38 @@ class S3Client:
         if batch:
             errors += self.engine.delete_many(bucket, batch)
         return errors
+
+    def list_uploads(self, bucket: str, prefix: str = "") -> Iterator[UploadInfo]:
+        """List the multipart uploads that are neither completed nor aborted: their parts take up space, unseen.
+
+        Args:
+            bucket: The bucket.
+            prefix: Only those of keys that begin so.
+
+        Returns:
+            An iterator of the uploads; each page is fetched when asked for.
+        """
+        _check_bucket(bucket)
+        return self._uploads(bucket, prefix)
+
+    def _uploads(self, bucket: str, prefix: str) -> Iterator[UploadInfo]:
+        after: UploadInfo | None = None
+        while True:
+            page, after = self.engine.list_uploads(bucket, prefix, after=after)
+            yield from page
+            if after is None:
+                return
+
+    def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
+        """Drop a multipart upload and its parts; one that is not there is no error.
+
+        Args:
+            bucket: The bucket.
+            key: The object it was to become.
+            upload_id: The upload's id.
+        """
+        _check_bucket_key(bucket, key)
+        self.engine.abort_multipart(bucket, key, upload_id)
 
     def copy_object(self, src_bucket: str, src_key: str, dst_bucket: str, dst_key: str) -> CopyResult:
         """Copy an object within the store; above 5 GiB in parts.

@@ -220,6 +220,7 @@ _PERMISSIONS = {
     "DeleteObjects": "s3:DeleteObject",
     "GetObject": "s3:GetObject",
     "HeadObject": "s3:GetObject",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
     "ListObjectsV2": "s3:ListBucket",
     "UploadPartCopy": "s3:GetObject on the source and s3:PutObject on the copy",
 }

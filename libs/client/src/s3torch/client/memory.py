@@ -33,6 +33,7 @@ from s3torch.client.values import (
     PartResult,
     PutOptions,
     PutResult,
+    UploadInfo,
 )
 
 __all__ = ["MemoryEngine", "MemoryObject", "MemoryStore"]
@@ -150,6 +151,12 @@ class MemoryEngine:
         except RefusalError as refusal:
             if refusal.code != "NoSuchUpload":
                 raise _translate(refusal, "AbortMultipartUpload", bucket, key) from None
+
+    def list_uploads(
+        self, bucket: str, prefix: str, *, after: UploadInfo | None
+    ) -> tuple[list[UploadInfo], UploadInfo | None]:
+        """Return a page of the unfinished uploads."""
+        return _ask("ListMultipartUploads", bucket, None, lambda: self._store.upload_page(bucket, prefix, after))
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete one object; one that is not there is no error."""

@@ -22,6 +22,7 @@ from s3torch.client.values import (
     PartResult,
     PutOptions,
     PutResult,
+    UploadInfo,
 )
 
 __all__ = [
@@ -159,6 +160,12 @@ class Multiparts(Protocol):
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Drop the upload and its parts; an upload that is not there is no error."""
+        ...
+
+    def list_uploads(
+        self, bucket: str, prefix: str, *, after: UploadInfo | None
+    ) -> tuple[list[UploadInfo], UploadInfo | None]:
+        """Return one page of the uploads that are neither completed nor aborted, and what the next comes after."""
         ...
 
 

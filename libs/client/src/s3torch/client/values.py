@@ -20,6 +20,7 @@ __all__ = [
     "PutResult",
     "RestoreStatus",
     "S3BucketKeyData",
+    "UploadInfo",
 ]
 
 
@@ -192,6 +193,18 @@ class PartResult:
     """Entity tag of the part, with its quotes."""
     checksums: Mapping[str, str] = field(default_factory=dict)
     """Checksums sent with the part: algorithm in lower case, such as ``crc32``, to base64 value."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadInfo:
+    """A multipart upload that is neither completed nor aborted."""
+
+    key: str
+    """The object it is to become."""
+    upload_id: str
+    """The upload's id."""
+    initiated: int
+    """When it was begun, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)

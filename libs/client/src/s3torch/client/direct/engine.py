@@ -36,6 +36,7 @@ from s3torch.client.direct.xml import (
     parse_delete_errors,
     parse_fields,
     parse_list,
+    parse_uploads,
 )
 from s3torch.client.errors import (
     AccessDeniedError,
@@ -57,6 +58,7 @@ from s3torch.client.values import (
     PutOptions,
     PutResult,
     RestoreStatus,
+    UploadInfo,
 )
 
 __all__ = ["DirectEngine"]
@@ -379,6 +381,16 @@ class DirectEngine:
             self._ask(operation, lambda *_: None)
         except ObjectNotFoundError:
             pass  # completed or aborted before
+
+    def list_uploads(
+        self, bucket: str, prefix: str, *, after: UploadInfo | None
+    ) -> tuple[list[UploadInfo], UploadInfo | None]:
+        """Return one page of the unfinished uploads, and what the next comes after."""
+        query = [("uploads", ""), ("encoding-type", "url"), ("prefix", prefix)]
+        if after is not None:
+            query += [("key-marker", after.key), ("upload-id-marker", after.upload_id)]
+        operation = Operation("ListMultipartUploads", "GET", bucket, query=query)
+        return self._ask(operation, lambda _, body: parse_uploads(body))
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete one object."""

@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 from s3torch.client.direct.times import parse_iso_time
 from s3torch.client.errors import ProtocolError
-from s3torch.client.values import DeleteError, ListObjectResult, ObjectInfo, PartResult, RestoreStatus
+from s3torch.client.values import DeleteError, ListObjectResult, ObjectInfo, PartResult, RestoreStatus, UploadInfo
 
 __all__ = [
     "complete_body",
@@ -18,6 +18,7 @@ __all__ = [
     "parse_error",
     "parse_fields",
     "parse_list",
+    "parse_uploads",
 ]
 
 _CHECKSUM_TAGS = {"crc32": "ChecksumCRC32", "crc32c": "ChecksumCRC32C", "crc64nvme": "ChecksumCRC64NVME"}
@@ -84,6 +85,34 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
     if is_truncated and not token:
         raise ProtocolError("the list goes on but does not say where")
     return ListObjectResult(objects, prefixes), token
+
+
+def parse_uploads(body: bytes) -> tuple[list[UploadInfo], UploadInfo | None]:
+    """Read a page of ListMultipartUploads.
+
+    Args:
+        body: The response's body.
+
+    Returns:
+        The uploads, and the one that the next page comes after or None.
+    """
+    root = _root(body)
+    if root.tag != "ListMultipartUploadsResult":
+        raise ProtocolError(f"expected a list of uploads, got <{root.tag}>")
+    is_encoded = root.findtext("EncodingType") == "url"
+    uploads = [
+        UploadInfo(
+            unquote_plus(entry.findtext("Key") or "") if is_encoded else entry.findtext("Key") or "",
+            entry.findtext("UploadId") or "",
+            parse_iso_time(entry.findtext("Initiated")),
+        )
+        for entry in root.iterfind("Upload")
+    ]
+    if root.findtext("IsTruncated") != "true":
+        return uploads, None
+    if not uploads:
+        raise ProtocolError("the list of uploads goes on but does not say where")
+    return uploads, uploads[-1]
 
 
 def _size(text: str | None) -> int:
