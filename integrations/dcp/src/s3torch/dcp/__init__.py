@@ -1,1 +1,35 @@
 """torch.distributed.checkpoint on S3."""
+
+from s3torch.dcp.errors import (
+    CheckpointError,
+    CheckpointExistsError,
+    CheckpointNotFoundError,
+    CheckpointVersionError,
+    CorruptCheckpointError,
+)
+from s3torch.dcp.s3_file_system import S3FileSystem
+from s3torch.dcp.s3_prefix_strategy import (
+    BinaryPrefixStrategy,
+    DefaultPrefixStrategy,
+    HexPrefixStrategy,
+    NumericPrefixStrategy,
+    RoundRobinPrefixStrategy,
+    S3PrefixStrategyBase,
+)
+from s3torch.dcp.writer import S3StorageWriter
+
+__all__ = [
+    "BinaryPrefixStrategy",
+    "CheckpointError",
+    "CheckpointExistsError",
+    "CheckpointNotFoundError",
+    "CheckpointVersionError",
+    "CorruptCheckpointError",
+    "DefaultPrefixStrategy",
+    "HexPrefixStrategy",
+    "NumericPrefixStrategy",
+    "RoundRobinPrefixStrategy",
+    "S3FileSystem",
+    "S3PrefixStrategyBase",
+    "S3StorageWriter",
+]

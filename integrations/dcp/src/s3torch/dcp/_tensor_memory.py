@@ -30,7 +30,7 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
     """Return a plain tensor's memory.
 
     Args:
-        tensor: The tensor; see `is_plain`. It must outlive the view, which does not keep it.
+        tensor: The tensor; see `is_plain`. The view keeps its memory.
 
     Returns:
         The elements' bytes, writable, format ``B``.
@@ -42,4 +42,6 @@ def byte_view(tensor: torch.Tensor) -> memoryview:
         raise ValueError(f"not a dense, contiguous tensor on the CPU: {tensor.dtype} of {tuple(tensor.shape)}")
     if not tensor.nbytes:
         return memoryview(bytearray())
-    return memoryview((ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())).cast("B")
+    memory = (ctypes.c_char * tensor.nbytes).from_address(tensor.data_ptr())
+    memory.owner = tensor  # type: ignore[attr-defined]  # a ctypes object takes attributes
+    return memoryview(memory).cast("B")

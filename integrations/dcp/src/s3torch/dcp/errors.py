@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "CheckpointNotFoundError", "CheckpointVersionError", "CorruptCheckpointError"]
+__all__ = [
+    "CheckpointError",
+    "CheckpointExistsError",
+    "CheckpointNotFoundError",
+    "CheckpointVersionError",
+    "CorruptCheckpointError",
+]
 
 
 class CheckpointError(RuntimeError):
     """Base: the message names the checkpoint and says what to do."""
+
+
+class CheckpointExistsError(CheckpointError, FileExistsError):
+    """There is a checkpoint already, and it was not to be overwritten."""
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):

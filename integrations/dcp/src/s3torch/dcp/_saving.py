@@ -1,0 +1,152 @@
+"""Writing a rank's files, in as many threads as asked for; all of them, or none."""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch.distributed.checkpoint.planner import SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
+
+from s3torch.client import PutObjectStream, S3Client, S3Exception
+from s3torch.dcp._folder import Folder
+from s3torch.dcp._save_plan import FilePlan, is_bytes
+from s3torch.dcp._stopping import Stop, StoppingEngine
+from s3torch.dcp._write_item import ItemWriter
+
+__all__ = ["save_files"]
+
+_log = logging.getLogger(__name__)
+
+
+def save_files(
+    client: S3Client,
+    folder: Folder,
+    files: Sequence[FilePlan],
+    planner: SavePlanner,
+    writer: ItemWriter,
+    *,
+    thread_count: int = 1,
+) -> list[WriteResult]:
+    """Write files.
+
+    Args:
+        client: Where to write.
+        folder: The checkpoint's folder.
+        files: What to write.
+        planner: Who has the items' content.
+        writer: How items are written.
+        thread_count: Threads, the caller's among them.
+
+    Returns:
+        Where each item lies.
+
+    Raises:
+        BaseException: The first error of all threads. None of the files is left then, as far as they could be removed.
+    """
+    return _Crew(client, folder, deque(files), planner, writer, min(thread_count, len(files))).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    key: str
+    results: list[WriteResult]
+
+
+class _Crew:
+    """The threads that write: the caller's and its helpers, which end with the last file or the first error."""
+
+    def __init__(
+        self,
+        client: S3Client,
+        folder: Folder,
+        files: deque[FilePlan],
+        planner: SavePlanner,
+        writer: ItemWriter,
+        thread_count: int,
+    ) -> None:
+        self._client = client
+        self._folder = folder
+        self._files = files
+        self._planner = planner
+        self._writer = writer
+        self._helpers = max(0, thread_count - 1)
+        self._stop = Stop()
+        self._engine = StoppingEngine(client.engine, self._stop)
+        config = client.s3client_config
+        # What the options allow one transfer is shared by the threads.
+        self._config = replace(
+            config,
+            max_connections=max(2, -(-config.connections // (self._helpers + 1))),
+            upload_buffers=max(2, config.upload_buffers // (self._helpers + 1)),
+        )
+        self._written: list[_Written] = []
+
+    def run(self) -> list[WriteResult]:
+        threads = [threading.Thread(target=self._help, name="s3torch-save", daemon=True) for _ in range(self._helpers)]
+        try:
+            for thread in threads:
+                thread.start()
+            self._work()
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # noqa: BLE001  # raised below, unless it came second
+            self._stop.set(error)
+        if self._stop.error is not None:
+            self._clean_up(threads)
+            raise self._stop.error
+        return [result for written in self._written for result in written.results]
+
+    def _help(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001  # raised by run() in the caller's thread
+            self._stop.set(error)
+        finally:
+            self._client.engine.release_thread()
+
+    def _work(self) -> None:
+        while True:
+            self._stop.check()
+            try:
+                file = self._files.popleft()
+            except IndexError:
+                return
+            self._written.append(self._write(file))
+
+    def _write(self, file: FilePlan) -> _Written:
+        key = self._folder.key(file.name)
+        with PutObjectStream(self._engine, self._config, self._folder.bucket, key) as stream:
+            results = []
+            for item in file.items:
+                self._stop.check()
+                data = self._planner.resolve_data(item)
+                if is_bytes(item) != isinstance(data, io.BytesIO):
+                    raise TypeError(f"the planner resolved {item.index.fqn!r} to a {type(data).__name__}")
+                if isinstance(data, torch.Tensor):
+                    data = _ready(data)
+                results.append(self._writer.write(stream, file.name, item, data))
+        return _Written(key, results)
+
+    def _clean_up(self, threads: Sequence[threading.Thread]) -> None:
+        """Let the helpers end, and remove what is there."""
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+        keys = [written.key for written in self._written]
+        try:
+            left = self._client.delete_objects(self._folder.bucket, keys) if keys else []
+        except S3Exception as error:
+            _log.warning("%d objects of a failed save may remain in %s: %s", len(keys), self._folder, error)
+            return
+        for failure in left:
+            _log.warning("%s of a failed save remains: %s", failure.key, failure.message)
+
+
+def _ready(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().cpu()
