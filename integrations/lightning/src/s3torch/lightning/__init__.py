@@ -1,5 +1,7 @@
 """Lightning checkpoints on S3."""
 
+from s3torch.lightning.s3_async_lightning_checkpoint import S3AsyncLightningCheckpoint
 from s3torch.lightning.s3_lightning_checkpoint import S3LightningCheckpoint
+from s3torch.lightning.s3_model_checkpoint import S3ModelCheckpoint
 
-__all__ = ["S3LightningCheckpoint"]
+__all__ = ["S3AsyncLightningCheckpoint", "S3LightningCheckpoint", "S3ModelCheckpoint"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import IO, Any, cast
 
 import torch
 
+from s3torch.checkpoint._archive_crc import without_archive_crc
 from s3torch.checkpoint._load import MapLocation, load
 from s3torch.client import S3Client, S3ClientConfig, S3Uri, UserAgent, parse_s3_uri
 from s3torch.readers import S3Reader, open_reader
@@ -87,7 +88,7 @@ class S3Checkpoint:
             ValueError: It is not of that form.
         """
         has_checksums = self._client.s3client_config.checksum != "none"
-        with self.writer(s3_uri) as writer, _without_archive_crc() if has_checksums else nullcontext():
+        with self.writer(s3_uri) as writer, without_archive_crc() if has_checksums else nullcontext():
             torch.save(obj, cast("IO[bytes]", writer))
 
     def load(self, s3_uri: str, map_location: MapLocation = None, weights_only: bool = True) -> Any:
@@ -124,13 +125,3 @@ def _parse(uri: str) -> S3Uri:
     if not parsed.key:
         raise ValueError(f"S3 URI without a key: {uri!r}; expected s3://bucket/key")
     return parsed
-
-
-def _without_archive_crc() -> AbstractContextManager[None]:
-    """Turn the CRC-32 of torch's archives off, for this thread only."""
-    try:
-        from torch.utils.serialization import config
-    except ImportError:  # torch 2.6
-        return nullcontext()
-    patch = config.patch  # type: ignore[attr-defined]  # torch adds it while importing the module
-    return cast("AbstractContextManager[None]", patch({"save.compute_crc32": False}))
