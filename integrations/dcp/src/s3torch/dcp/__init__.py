@@ -7,6 +7,7 @@ from s3torch.dcp.errors import (
     CheckpointVersionError,
     CorruptCheckpointError,
 )
+from s3torch.dcp.reader import S3StorageReader
 from s3torch.dcp.s3_file_system import S3FileSystem
 from s3torch.dcp.s3_prefix_strategy import (
     BinaryPrefixStrategy,
@@ -31,5 +32,6 @@ __all__ = [
     "RoundRobinPrefixStrategy",
     "S3FileSystem",
     "S3PrefixStrategyBase",
+    "S3StorageReader",
     "S3StorageWriter",
 ]
