@@ -14,7 +14,8 @@ import pytest
 
 from s3torch.harness.bench.environments import WORKSPACE
 from s3torch.harness.bench.runner import Runner, Settings
-from s3torch.harness.bench.scenarios import ALL_SCENARIOS, Entry, Scenario
+from s3torch.harness.bench.scenario import Entry, Scenario
+from s3torch.harness.bench.scenarios import ALL_SCENARIOS
 from s3torch.harness.servers import OriginUnavailableError
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
@@ -63,5 +64,5 @@ def test_subject(benchmark: Any, runner: Runner, scenario: Scenario, entry: Entr
         pytest.skip(str(error))
     assert measured.runs
     benchmark.extra_info.update(
-        cpu_seconds=measured.cpu, extra_memory=measured.extra_memory, requests=measured.requests
+        cpu_seconds=measured.cpu, extra_memory=measured.extra_memory, requests=measured.requests, sent=measured.sent
     )

@@ -17,12 +17,12 @@ import pytest
 from rich.console import Console
 
 import s3torch.harness.bench.subjects as subjects
+from s3torch.harness.bench.contents import WrongBytesError
 from s3torch.harness.bench.process import SubjectError, SubjectProcess, subject_path
 from s3torch.harness.bench.report import print_outcome, print_verdicts, to_json
 from s3torch.harness.bench.results import Measured, Outcome
-from s3torch.harness.bench.runner import Runner, Settings, WrongBytesError
-from s3torch.harness.bench.scenarios import (
-    ALL_SCENARIOS,
+from s3torch.harness.bench.runner import Runner, Settings
+from s3torch.harness.bench.scenario import (
     GIB,
     MIB,
     Entry,
@@ -32,6 +32,7 @@ from s3torch.harness.bench.scenarios import (
     Scenario,
     Server,
 )
+from s3torch.harness.bench.scenarios import ALL_SCENARIOS
 from s3torch.harness.bench.subjects.measure import Run, cpu_seconds, spend_python
 from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.servers import Origin, OriginUnavailableError
@@ -77,6 +78,13 @@ def test_judges_cpu_and_memory_as_maxima() -> None:
     assert reach(Requirement(Figure.MEMORY, 1.1), make_run(peak=GIB))[1] is True
     assert reach(Requirement(Figure.MEMORY, 1.1), make_run(peak=2 * GIB))[1] is False
     assert reach(Requirement(Figure.EXTRA, 64 * MIB), make_run(peak=65 * MIB))[1] is False
+
+
+def test_judges_what_was_sent_only_where_it_was_counted() -> None:
+    scenario = make_scenario(Requirement(Figure.SENT, 1.05))
+    for sent, expected in ((GIB, (1.0, True)), (2 * GIB, (2.0, False)), (None, (None, None))):
+        (verdict,) = Outcome(scenario, [Measured(OURS, [make_run()], size=GIB, sent=sent)]).verdicts
+        assert (verdict.value, verdict.is_met) == expected
 
 
 def test_the_fastest_floor_counts_and_rates_are_per_object() -> None:

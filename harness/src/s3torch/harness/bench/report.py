@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from s3torch.harness.bench.results import Measured, Outcome, Verdict
-from s3torch.harness.bench.scenarios import MIB, Figure, Role, Scenario
+from s3torch.harness.bench.scenario import MIB, Figure, Role, Scenario
 
 _STYLES = {Role.FLOOR: "cyan", Role.OURS: "bold", Role.ORIGINAL: "", Role.PEER: ""}
 _MISSING = "-"
@@ -21,7 +21,7 @@ def format_figure(figure: Figure, value: float, scenario: Scenario) -> str:
         return f"{value:,.0f}/s" if scenario.count > 1 else f"{value / 1e9:.2f} GB/s"
     if figure is Figure.CPU:
         return f"{value * 1e6:,.0f} us" if scenario.count > 1 else f"{value:.2f} s/GiB"
-    if figure is Figure.MEMORY:
+    if figure in (Figure.MEMORY, Figure.SENT):
         return f"{value:.2f} x"
     if figure is Figure.EXTRA:
         return f"{value / MIB:,.0f} MiB"
@@ -34,10 +34,17 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     if outcome.skipped:
         console.print(f"[bold]{scenario.title}[/bold]: not run. {outcome.skipped}\n")
         return
-    is_timed = _is_timed(scenario)
-    headings = ["subject", "time" if is_timed else "rate", "spread", "CPU", "peak memory", "/ floor", "/ original"]
-    if scenario.server.value == "moto":
-        headings.append("requests")
+    headings = [
+        "subject",
+        "time" if scenario.is_timed else "rate",
+        "spread",
+        "CPU",
+        "peak memory",
+        "/ floor",
+        "/ original",
+    ]
+    if scenario.is_counted:
+        headings += ["requests", "sent"]
     table = Table(title=f"{scenario.name}: {scenario.title}", title_justify="left", title_style="bold")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0)
@@ -50,29 +57,26 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     console.print()
 
 
-def _is_timed(scenario: Scenario) -> bool:
-    return scenario.server.value == "none"
-
-
 def _row(measured: Measured, outcome: Outcome, columns: int) -> list[str]:
     scenario = outcome.scenario
     if not measured.runs:
         return [measured.entry.name, *[_MISSING] * (columns - 1)]
-    first = Figure.TIME if _is_timed(scenario) else Figure.RATE
+    first = Figure.TIME if scenario.is_timed else Figure.RATE
     row = [
         measured.entry.name,
         format_figure(first, measured.figure(first, scenario), scenario),
         f"{measured.spread:.0%}",
         f"{measured.cpu * 1e3:,.0f} ms"
-        if _is_timed(scenario)
+        if scenario.is_timed
         else format_figure(Figure.CPU, measured.figure(Figure.CPU, scenario), scenario),
         _memory(measured, scenario),
     ]
     for role in (Role.FLOOR, Role.ORIGINAL):
         other = outcome.best(role)
         row.append(f"{other.seconds / measured.seconds * _scale(measured, other):.2f}" if other else _MISSING)
-    if columns > len(row):
-        row.append(str(measured.requests))
+    if scenario.is_counted:
+        row.append(_MISSING if measured.requests is None else f"{measured.requests:,}")
+        row.append(_MISSING if measured.sent is None else f"{measured.sent / MIB:,.1f} MiB")
     return row
 
 
@@ -82,7 +86,7 @@ def _scale(measured: Measured, other: Measured) -> float:
 
 
 def _memory(measured: Measured, scenario: Scenario) -> str:
-    if _is_timed(scenario):
+    if not measured.size:
         return _MISSING
     extra = format_figure(Figure.EXTRA, measured.extra_memory, scenario)
     return extra if scenario.count > 1 else f"{extra} ({measured.figure(Figure.MEMORY, scenario):.2f} x)"
@@ -163,5 +167,6 @@ def _subject_json(measured: Measured, scenario: Scenario) -> dict[str, Any]:
             "bytes": measured.size,
             "rate": measured.rate(scenario),
             "requests": measured.requests,
+            "sent": measured.sent,
         }
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from s3torch.harness.bench.scenarios import GIB, Entry, Figure, Requirement, Role, Scenario
+from s3torch.harness.bench.scenario import GIB, Entry, Figure, Requirement, Role, Scenario
 from s3torch.harness.bench.subjects.measure import Run
 
 
@@ -25,7 +26,9 @@ class Measured:
     size: int = 0
     """Bytes in each run."""
     requests: int | None = None
-    """Requests that the server saw in one run, where it counts."""
+    """Requests that the server answered in one run, where they were counted."""
+    sent: int | None = None
+    """Bytes that the server sent in one run, where they were counted."""
     failure: str | None = None
     """Why there are no figures."""
 
@@ -64,6 +67,8 @@ class Measured:
             return self.extra_memory / self.size
         if which is Figure.EXTRA:
             return self.extra_memory
+        if which is Figure.SENT:
+            return math.nan if self.sent is None else self.sent / self.size
         return self.seconds
 
 
@@ -129,6 +134,8 @@ def judge(scenario: Scenario, measured: Sequence[Measured]) -> list[Verdict]:
             value = None
             if subject.runs:
                 value = _value(requirement, subject, scenario, measured)
+            if value is not None and math.isnan(value):
+                value = None
             verdicts.append(Verdict(requirement, subject.entry.name, value))
     return verdicts
 

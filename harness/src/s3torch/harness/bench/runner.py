@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from s3torch.harness.bench.contents import TRIED, Stored, check_uploaded, choose, lay_out
+from s3torch.harness.bench.counting import CountingProxy, Counts
 from s3torch.harness.bench.environments import WORKSPACE, PeerEnvironmentError, interpreter
+from s3torch.harness.bench.place import BUCKET, Place
+from s3torch.harness.bench.player import Player
 from s3torch.harness.bench.process import SubjectError, SubjectProcess, subject_path
 from s3torch.harness.bench.results import Measured, Outcome
-from s3torch.harness.bench.scenarios import MIB, TENSORS, Content, Entry, Scenario, Server
-from s3torch.harness.bench.subjects.measure import Run
+from s3torch.harness.bench.scenario import MIB, Content, Entry, Scenario, Server, ours
 from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.servers import MotoServer, Origin, OriginUnavailableError
 from s3torch.harness.servers._address import dummy_environment, foreign_variables
-from s3torch.harness.servers._content import write_content
 
-_BUCKET = "bench"
 _RUN_SECONDS = 300.0
 _QUICK_SIZE, _QUICK_COUNT = 32 * MIB, 100
-_LOCAL_HEADER_BYTES = 30
-
-
-class WrongBytesError(RuntimeError):
-    """A subject returned or stored something other than what was asked of it."""
+_SAVE_OURS = ours("a checkpoint of s3torch's", "connector_dcp:save")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ class Runner:
         self._origin: Origin | None = None
         self._moto: MotoServer | None = None
         self._subjects = ""
-        self._stored: dict[tuple[bool, Content, int, int], Stored] = {}
+        self._stored: dict[tuple[object, ...], Stored] = {}
 
     def __enter__(self) -> Runner:
         self._subjects = self._stack.enter_context(subject_path())
@@ -149,31 +142,45 @@ class Runner:
 
     def _prepare(self, stack: ExitStack, scenario: Scenario, entry: Entry, place: Place, stored: Stored) -> Player:
         self._report(f"  {entry.name}")
-        python = interpreter(entry.environment)
         count = min(entry.objects or scenario.count, scenario.count)
+        scratch = str(stack.enter_context(place.scratch()))
         task = Task(
             endpoint=place.endpoint,
-            bucket=_BUCKET,
+            bucket=BUCKET,
             keys=stored.keys[:count],
             size=stored.size,
             ca_bundle=place.ca_bundle,
             window=scenario.window,
-            options={**stored.options, **entry.options},
+            options={**stored.options, **entry.options, "scratch": scratch},
         )
-        env = self._environment(entry, place)
-
-        def start(task: Task) -> SubjectProcess:
-            return SubjectProcess(python, entry.subject, task, env=env, timeout=_RUN_SECONDS)
-
-        if scenario.content is Content.UPLOAD and place.check_endpoint:
-            _check_upload(start, replace(task, endpoint=place.check_endpoint, keys=["uploaded"]), place)
-        process = stack.enter_context(start(task))
-        expected = None if scenario.content in (Content.UPLOAD, Content.UPLOAD_BYTES) else stored.checksum(count)
-        player = Player(entry, process, scenario, count, stored.total(count), expected)
-        with place.counting() as requests:
-            player.warm_up()
-        player.requests = requests() if requests else None
+        is_upload = scenario.content in (Content.UPLOAD, Content.UPLOAD_BYTES)
+        counts = None
+        if entry.is_remote and (scenario.is_counted or scenario.content is Content.UPLOAD):
+            counts = self._try_out(scenario, entry, place, task)
+        process = stack.enter_context(self._start(entry, place, task))
+        expected = None if is_upload else stored.checksum(count)
+        player = Player(entry, process, scenario, count, stored.total(count), expected, counts)
+        player.warm_up()
         return player
+
+    def _start(self, entry: Entry, place: Place, task: Task) -> SubjectProcess:
+        env = self._environment(entry, place)
+        return SubjectProcess(interpreter(entry.environment), entry.subject, task, env=env, timeout=_RUN_SECONDS)
+
+    def _try_out(self, scenario: Scenario, entry: Entry, place: Place, task: Task) -> Counts | None:
+        """Let a subject run once in a process that is not measured, to count its requests and see what it stores."""
+        is_upload = scenario.content is Content.UPLOAD
+        endpoint, keys = (place.keep_endpoint, [TRIED]) if is_upload else (place.endpoint, task.keys)
+        with ExitStack() as stack:
+            proxy = stack.enter_context(CountingProxy(endpoint)) if scenario.is_counted else None
+            process = stack.enter_context(
+                self._start(entry, place, replace(task, endpoint=proxy.endpoint if proxy else endpoint, keys=keys))
+            )
+            process.run()
+            counts = proxy.counts if proxy else None
+        if is_upload:
+            check_uploaded(place, task.options)
+        return counts
 
     def _environment(self, entry: Entry, place: Place) -> dict[str, str]:
         foreign = {*foreign_variables(list(os.environ)), "PYTHONPATH", "VIRTUAL_ENV"}
@@ -190,198 +197,40 @@ class Runner:
 
     def _place(self, server: Server) -> Place:
         if server is Server.NONE:
-            return Place("http://127.0.0.1:1")
+            return Place("http://127.0.0.1:1", "http://127.0.0.1:1")
         if server is Server.MOTO:
             if self._moto is None:
                 self._moto = self._stack.enter_context(MotoServer())
-                self._moto.create_bucket(_BUCKET)
-            return Place(self._moto.endpoint, moto=self._moto)
+                self._moto.create_bucket(BUCKET)
+            return Place(self._moto.endpoint, self._moto.endpoint, moto=self._moto)
         if self._origin is None:
             self._origin = self._stack.enter_context(Origin())
-            self._origin.create_bucket(_BUCKET)
-        origin, root = self._origin, self._origin.root / _BUCKET
-        if server is Server.TLS:
-            return Place(origin.tls_endpoint, root=root, ca_bundle=origin.ca_bundle)
-        if server is Server.DISCARD:
-            return Place(origin.discard_endpoint, root=root, check_endpoint=origin.endpoint)
-        return Place(origin.latency_endpoint if server is Server.LATENCY else origin.endpoint, root=root)
+            self._origin.create_bucket(BUCKET)
+        origin = self._origin
+        endpoints = {
+            Server.PLAIN: origin.endpoint,
+            Server.LATENCY: origin.latency_endpoint,
+            Server.DISCARD: origin.discard_endpoint,
+            Server.TLS: origin.tls_endpoint,
+        }
+        ca_bundle = origin.ca_bundle if server is Server.TLS else None
+        return Place(endpoints[server], origin.endpoint, root=origin.root / BUCKET, ca_bundle=ca_bundle)
 
     def _store(self, scenario: Scenario, place: Place) -> Stored:
         """Lay out the scenario's objects, once for all scenarios that share them."""
-        if scenario.server is Server.NONE:
-            return Stored(["-"], 0, {}, [], 0)
         # The origin's endpoints share their objects.
-        key = (place.moto is not None, scenario.content, scenario.size, scenario.count)
+        which = (scenario.content, scenario.size, scenario.count, scenario.tensors, scenario.is_one_file)
+        key = (scenario.server is Server.NONE, place.moto is not None, *which)
         if key not in self._stored:
-            self._stored[key] = _store(scenario, place)
-        return self._stored[key]
+            self._stored[key] = lay_out(scenario, place, lambda key, options: self._save_ours(place, key, options))
+        stored = self._stored[key]
+        return stored if scenario.chosen is None else choose(stored, scenario.chosen)
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A server as a scenario sees it."""
-
-    endpoint: str
-    """Where the subjects go."""
-    root: Path | None = None
-    """The bucket's folder, where it is one."""
-    check_endpoint: str | None = None
-    """Where uploads are kept, if ``endpoint`` drops them."""
-    ca_bundle: str | None = None
-    """What to trust."""
-    moto: MotoServer | None = None
-    """The server, if it is moto."""
-
-    @contextmanager
-    def counting(self) -> Iterator[Callable[[], int] | None]:
-        """Count requests within the block, where the server can; yields who tells the number afterwards."""
-        with self.moto.recording() if self.moto else nullcontext() as found:
-            yield (lambda: len(found)) if found is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Objects that lie on a server."""
-
-    keys: list[str]
-    """Their names."""
-    size: int
-    """Bytes of each."""
-    options: Mapping[str, Any]
-    """What subjects must know of them."""
-    checksums: list[int]
-    """CRC-32 of what the first one, two, ... deliver, in order."""
-    payload: int
-    """Bytes that each delivers."""
-
-    def checksum(self, count: int) -> int | None:
-        """Return the checksum of what the first ``count`` deliver; None if nothing is delivered."""
-        return self.checksums[count - 1] if self.checksums else None
-
-    def total(self, count: int) -> int:
-        """Return the bytes that the first ``count`` deliver."""
-        return self.payload * count
-
-
-def _store(scenario: Scenario, place: Place) -> Stored:
-    if scenario.content is Content.UPLOAD_BYTES:
-        return Stored(["uploaded"], scenario.size, {}, [], scenario.size)
-    tensors = {"tensors": TENSORS, "tensor_size": scenario.size // TENSORS}
-    if scenario.content is Content.UPLOAD:
-        return Stored(["uploaded"], scenario.size, tensors, [], scenario.size)
-    if scenario.content is Content.STATE:
-        assert place.root is not None
-        return _store_state(place.root / "state.pt", scenario.size, tensors)
-    keys = [f"{scenario.size}/{number:05d}" for number in range(scenario.count)]
-    checksums, checksum = [], 0
-    client = place.moto.boto3_client() if place.moto else None
-    with TemporaryDirectory(prefix="s3torch-bench-") as folder:
-        for number, key in enumerate(keys):
-            path = (place.root or Path(folder)) / key
-            write_content(path, scenario.size, seed=number)
-            checksum = zlib.crc32(path.read_bytes(), checksum)
-            checksums.append(checksum)
-            if client:
-                client.put_object(Bucket=_BUCKET, Key=key, Body=path.read_bytes())
-    return Stored(keys, scenario.size, {}, checksums, scenario.size)
-
-
-def _store_state(path: Path, size: int, tensors: Mapping[str, int]) -> Stored:
-    import torch
-
-    from s3torch.harness.bench.subjects.state import buffers, make_state
-
-    state = make_state(tensors["tensors"], tensors["tensor_size"])
-    torch.save(state, path)
-    checksum = 0
-    for buffer in buffers(state):
-        checksum = zlib.crc32(buffer, checksum)
-    options = {**tensors, "offsets": _payload_offsets(path, tensors["tensors"])}
-    return Stored([path.name], path.stat().st_size, options, [checksum], size)
-
-
-def _payload_offsets(path: Path, count: int) -> list[int]:
-    """Return where each storage's bytes start in a file of ``torch.save``, by the zip format's local headers."""
-    found = {}
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        for info in archive.infolist():
-            folder, _, name = info.filename.rpartition("/")
-            if not folder.endswith("/data") or not name.isdigit():
-                continue
-            file.seek(info.header_offset)
-            header = file.read(_LOCAL_HEADER_BYTES)
-            name_length, extra_length = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-            found[int(name)] = info.header_offset + _LOCAL_HEADER_BYTES + name_length + extra_length
-    return [found[number] for number in range(count)]
-
-
-def _check_upload(start: Callable[[Task], SubjectProcess], task: Task, place: Place) -> None:
-    """Let the subject save once to where it is kept, and compare what arrived."""
-    import torch
-
-    from s3torch.harness.bench.subjects.state import make_state
-
-    assert place.root is not None
-    path = place.root / task.keys[0]
-    try:
-        with start(task) as process:
-            process.run()
-        found = torch.load(path, weights_only=True, mmap=True)
-        expected = make_state(task.options["tensors"], task.options["tensor_size"])
-        if found.keys() != expected.keys() or not all(torch.equal(found[name], expected[name]) for name in expected):
-            raise WrongBytesError("the checkpoint that was stored is not the one that was saved")
-    finally:
-        path.unlink(missing_ok=True)
-
-
-class Player:
-    """A subject in its process, and the runs it has had; made by ``Runner``."""
-
-    def __init__(
-        self, entry: Entry, process: SubjectProcess, scenario: Scenario, count: int, size: int, expected: int | None
-    ) -> None:
-        self.entry = entry
-        self.failure: str | None = None
-        self.requests: int | None = None
-        self._process = process
-        self._scenario = scenario
-        self._count = count
-        self._size = size
-        self._expected = expected
-        self._runs: list[Run] = []
-
-    def warm_up(self) -> None:
-        """Run once, with everything checked."""
-        self._check(self._process.run(check=True))
-
-    def play(self) -> Run:
-        """Run once and keep the figures.
-
-        Raises:
-            SubjectError: If the subject fails.
-            WrongBytesError: If its bytes are wrong.
-        """
-        run = self._process.run(spend=self._scenario.spend)
-        if run.crc:
-            self._check(run)
-        self._runs.append(run)
-        return run
-
-    def result(self) -> Measured:
-        """Return what it gave."""
-        return Measured(
-            self.entry,
-            [] if self.failure else self._runs,
-            self._process.resident,
-            self._count,
-            self._size,
-            self.requests,
-            self.failure,
-        )
-
-    def _check(self, run: Run) -> None:
-        if self._expected is not None and (run.crc, run.size) != (self._expected, self._size):
-            raise WrongBytesError(
-                f"{self.entry.name} in {self._scenario.name}: {run.size} bytes with CRC-32 {run.crc:08x}, "
-                f"not {self._size} with {self._expected:08x}"
-            )
+    def _save_ours(self, place: Place, key: str, options: Mapping[str, Any]) -> None:
+        task = Task(place.keep_endpoint, BUCKET, [key], 0, options=dict(options))
+        try:
+            with self._start(_SAVE_OURS, place, task) as process:
+                process.run()
+        except SubjectError as error:
+            # Who loads it will fail, and the others can be measured.
+            self._report(f"  {_SAVE_OURS.name}: {error}")

@@ -166,7 +166,7 @@ class Origin:
             return
         program, modules, build = find_nginx()
         for tries_left in reversed(range(_STARTS)):
-            directory = Path(tempfile.mkdtemp(prefix="s3torch-origin-", dir=_memory_folder()))
+            directory = Path(tempfile.mkdtemp(prefix="s3torch-origin-", dir=memory_folder()))
             try:
                 self._configure(directory, modules, build)
                 self._launch(program, directory)
@@ -329,7 +329,8 @@ def _template(name: str) -> Template:
     return Template(text)
 
 
-def _memory_folder() -> str | None:
+def memory_folder() -> str | None:
+    """Return a folder of a file system in memory; None where there is none."""
     folder = Path("/dev/shm")  # noqa: S108 - only a fresh folder of its own is made in it
     return str(folder) if folder.is_dir() and os.access(folder, os.W_OK) else None
 

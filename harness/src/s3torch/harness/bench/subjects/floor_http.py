@@ -114,17 +114,17 @@ class LargeGet:
     def fill(self, view: memoryview, key: str) -> None:
         """Receive the object into ``view``."""
         advise_huge(view)
-        self._receive(key, ((start, stop, view[start:stop]) for start, stop in _parts(self._task)))
+        self._receive((key, start, stop, view[start:stop]) for start, stop in _parts(self._task))
 
-    def fill_places(self, key: str, places: list[tuple[int, int, memoryview]]) -> None:
-        """Receive stretches of the object, each given with the memory that it goes to."""
-        for _, _, view in places:
+    def fill_places(self, places: list[tuple[str, int, int, memoryview]]) -> None:
+        """Receive stretches of objects, each given by key, start, stop and the memory that it goes to."""
+        for _, _, _, view in places:
             advise_huge(view)
-        self._receive(key, iter(places))
+        self._receive(iter(places))
 
-    def _receive(self, key: str, places: Iterator[tuple[int, int, memoryview]]) -> None:
+    def _receive(self, places: Iterator[tuple[str, int, int, memoryview]]) -> None:
         busy = 0
-        for connection, (start, stop, target) in zip(self._connections, places, strict=False):
+        for connection, (key, start, stop, target) in zip(self._connections, places, strict=False):
             connection.start(get_request(self._task, key, start, stop), target)
             busy += 1
         while busy:
@@ -136,7 +136,7 @@ class LargeGet:
                 if following is None:
                     busy -= 1
                 else:
-                    start, stop, target = following
+                    key, start, stop, target = following
                     connection.start(get_request(self._task, key, start, stop), target)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from s3torch.harness.bench.subjects.distributed import make_target, take_buffers
 from s3torch.harness.bench.subjects.floor_http import LargeGet, address_of, connect
 from s3torch.harness.bench.subjects.state import buffers, make_state
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
@@ -81,8 +82,25 @@ def load(task: Task) -> Subject:
 
     def run(_: Sink) -> dict[str, torch.Tensor]:
         state = {f"layer.{index}.weight": torch.empty(size // 4) for index in range(len(offsets))}
-        places = [(offset, offset + size, view) for offset, view in zip(offsets, buffers(state), strict=True)]
-        getter.fill_places(task.keys[0], places)
+        views = buffers(state)
+        getter.fill_places(
+            [(task.keys[0], at, at + size, view) for at, view in zip(offsets, views, strict=True)],
+        )
         return state
 
     return Subject(run, parts=buffers)
+
+
+def load_checkpoint(task: Task) -> Subject:
+    """Each tensor's bytes, whose files and offsets are known, into tensors that are there, on several connections."""
+    places: list[tuple[str, int]] = task.options["places"]
+    size: int = task.options["tensor_size"]
+    getter = LargeGet(task, task.options.get("connections", 8))
+    state = make_target(task)
+
+    def run(_: Sink) -> dict[str, torch.Tensor]:
+        views = [tensor.numpy().data.cast("B") for tensor in state.values()]
+        getter.fill_places([(key, at, at + size, view) for (key, at), view in zip(places, views, strict=True)])
+        return state
+
+    return Subject(run, parts=take_buffers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ class Subject:
 
     run: Callable[[Sink], Any]
     """The work. What it returns is held until the clock has stopped, then handed to ``parts``."""
-    parts: Callable[[Any], list[Any]] = lambda outcome: [] if outcome is None else [outcome]
+    parts: Callable[[Any], Iterable[Any]] = lambda outcome: [] if outcome is None else [outcome]
     """The outcome as byte buffers, to be compared with what was stored."""
     own_time: Callable[[Any], tuple[float, float]] | None = None
     """Takes wall and processor seconds out of the outcome, where the work is measured elsewhere."""

@@ -1,0 +1,138 @@
+"""A proxy that counts: what a subject asks of a server, and what it is sent."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_BLOCK = 1024 * 1024
+_SECONDS = 120.0
+_FRAMING = ("transfer-encoding", "connection", "keep-alive", "expect")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What has gone through."""
+
+    requests: int = 0
+    """Requests that were answered."""
+    sent: int = 0
+    """Bytes of the answers' bodies."""
+
+
+class CountingProxy:
+    """Stands before a server of plain HTTP; a context manager.
+
+    It is slow: for a run whose time nobody uses.
+
+    Args:
+        target: The server's URL.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._server = _Server(urlsplit(target).netloc)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def __enter__(self) -> CountingProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def endpoint(self) -> str:
+        """Its own URL."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def counts(self) -> Counts:
+        """What has gone through so far."""
+        return self._server.counts
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # A subject may open very many at once.
+    request_queue_size = 512
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target = target
+        self.counts = Counts()
+        self._lock = threading.Lock()
+
+    def count(self, sent: int) -> None:
+        with self._lock:
+            self.counts = Counts(self.counts.requests + 1, self.counts.sent + sent)
+
+    def handle_error(self, *_: object) -> None:
+        """The subject sees that its connection is closed, and says so."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Passes on the requests of one connection, over one to the server."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self._upstream = http.client.HTTPConnection(self.server.target, timeout=_SECONDS)
+
+    def finish(self) -> None:
+        self._upstream.close()
+        super().finish()
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+    def do_GET(self) -> None:
+        """Pass a request of any method on, and its answer back."""
+        if "transfer-encoding" in self.headers:
+            self.send_error(501, "only bodies of known length are passed on")
+            return
+        self._send_request()
+        answer = self._upstream.getresponse()
+        whole = answer.read() if answer.chunked else None
+        self.send_response_only(answer.status, answer.reason)
+        for name, value in answer.getheaders():
+            if name.lower() not in _FRAMING:
+                self.send_header(name, value)
+        if whole is not None:
+            self.send_header("Content-Length", str(len(whole)))
+        self.end_headers()
+        sent = 0
+        for block in [whole] if whole else iter(lambda: answer.read(_BLOCK), b""):
+            self.wfile.write(block)
+            sent += len(block)
+        self.server.count(sent)
+
+    do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server looks for
+
+    def _send_request(self) -> None:
+        # The signature holds for the host that the subject has named.
+        self._upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() not in _FRAMING:
+                self._upstream.putheader(name, value)
+        self._upstream.endheaders()
+        left = int(self.headers.get("content-length") or 0)
+        while left:
+            block = self.rfile.read(min(left, _BLOCK))
+            if not block:
+                raise ConnectionError("the subject ended within a body")
+            left -= len(block)
+            self._upstream.send(block)
