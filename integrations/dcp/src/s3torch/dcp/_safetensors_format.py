@@ -15,11 +15,13 @@ from typing import Any
 
 import torch
 
+from s3torch.dcp.errors import CheckpointError
+
 __all__ = [
     "LENGTH_SIZE",
     "Header",
     "SafetensorsError",
-    "StoredTensor",
+    "TensorEntry",
     "layout_key",
     "make_header",
     "parse_header",
@@ -67,12 +69,12 @@ _NAMES: dict[torch.dtype, str] = {
 }
 
 
-class SafetensorsError(ValueError):
+class SafetensorsError(CheckpointError, ValueError):
     """The bytes are not a safetensors file, or not one that can be read here."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
+class TensorEntry:
     """One tensor of a file."""
 
     name: str
@@ -121,7 +123,7 @@ class StoredTensor:
 class Header:
     """What a file holds."""
 
-    tensors: Mapping[str, StoredTensor]
+    tensors: Mapping[str, TensorEntry]
     """The tensors by name, in the order of their bytes."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the writer noted beside them."""
@@ -265,7 +267,7 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parse_tensor(name: str, entry: Any, base: int) -> StoredTensor:
+def _parse_tensor(name: str, entry: Any, base: int) -> TensorEntry:
     if not isinstance(entry, dict):
         raise SafetensorsError(f"corrupt header: {name!r} is described by no JSON object")
     kind: Any
@@ -282,7 +284,7 @@ def _parse_tensor(name: str, entry: Any, base: int) -> StoredTensor:
         raise SafetensorsError(
             f"corrupt header: {name!r}, {kind} of shape {shape!r}, takes {bits / 8:g} bytes, its offsets {end - start}"
         )
-    return StoredTensor(name, kind, tuple(shape), base + start, base + end)
+    return TensorEntry(name, kind, tuple(shape), base + start, base + end)
 
 
 def _are_sizes(values: Any) -> bool:
@@ -293,7 +295,7 @@ def _are_sizes(values: Any) -> bool:
     )
 
 
-def _check_cover(tensors: Iterable[StoredTensor], start: int, file_size: int) -> None:
+def _check_cover(tensors: Iterable[TensorEntry], start: int, file_size: int) -> None:
     """Check that the tensors follow each other without gaps and that nothing else follows them."""
     position, before = start, "the header"
     for tensor in tensors:
