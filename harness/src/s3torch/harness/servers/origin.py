@@ -135,7 +135,7 @@ class Origin:
 
     @property
     def discard_endpoint(self) -> str:
-        """Plain HTTP; the bodies of uploads are read and dropped, and nothing is stored."""
+        """Plain HTTP; the bodies of uploads are read and dropped, and nothing is stored, copied or deleted."""
         return f"http://127.0.0.1:{self._port(2)}"
 
     @property

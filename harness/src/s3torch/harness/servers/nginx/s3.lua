@@ -185,6 +185,12 @@ local function copy(source, target, root)
     xml.text("LastModified", os.date("!%Y-%m-%dT%H:%M:%S.000Z", modified))))
 end
 
+-- What would be copied may have been an upload, and so be gone.
+local function discard_copy()
+  return xml.send(200, document("CopyObjectResult", xml.text("ETag", DISCARDED_ETAG) ..
+    xml.text("LastModified", os.date("!%Y-%m-%dT%H:%M:%S.000Z"))))
+end
+
 local function store(target, upload_id, arguments, headers)
   local etag = not upload_id and files.etag(target)
   local expected = headers["if-match"]
@@ -222,11 +228,13 @@ local function answer_object(method, bucket, key, folder, root)
   if upload and not files.stat(upload) then return xml.error(404, "NoSuchUpload") end
   if upload and method == "GET" then return list_parts(bucket, key, id, upload) end
   if upload and method == "POST" then return complete_upload(bucket, key, target, upload) end
+  local is_discarding = ngx.var.s3_discard == "1"
   if method == "DELETE" then
-    if upload then files.remove_tree(upload:sub(1, -2)) else os.remove(target) end
+    if upload then files.remove_tree(upload:sub(1, -2)) elseif not is_discarding then os.remove(target) end
     return finish(204)
   end
   if method == "PUT" and headers["x-amz-copy-source"] and not upload then
+    if is_discarding then return discard_copy() end
     return copy(headers["x-amz-copy-source"], target, root)
   end
   if method == "PUT" and not headers["x-amz-copy-source"] then return store(target, id, arguments, headers) end
