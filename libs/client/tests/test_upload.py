@@ -169,23 +169,24 @@ SIZES = st.one_of(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    sizes=st.lists(SIZES, max_size=8),
+    pieces=st.lists(st.tuples(SIZES, st.booleans()), max_size=8),
     speed=st.sampled_from([1e7, 1e9, 1e11]),
     buffers=st.integers(1, 4),
     connections=st.integers(1, 5),
 )
 def test_any_writes_make_the_object_and_leave_the_callers_memory_alone(
-    sizes: list[int], speed: float, buffers: int, connections: int
+    pieces: list[tuple[int, bool]], speed: float, buffers: int, connections: int
 ) -> None:
     network = Network(bytes_per_second=speed, latency=0.02)
     expected = bytearray()
     with open_stream(network, upload_buffers=buffers, max_connections=connections) as stream:
-        for size in sizes:
+        for size, is_lent in pieces:
             data = pattern(size)
             expected += data
-            assert stream.write(data) == size
+            assert (stream.lend if is_lent else stream.write)(data) == size
             assert stream.tell() == len(expected)
-            data[:] = bytes(size)  # what is still read from it now would be wrong
+            if not is_lent:
+                data[:] = bytes(size)  # what is still read from it now would be wrong
             assert stream._buffers._in_use + len(stream._buffers._free) <= buffers
     assert network.data() == expected
     assert network.most_flying <= connections
@@ -212,6 +213,69 @@ def test_large_writes_are_sent_from_the_callers_memory() -> None:
     assert prefix.nbytes == 1000
     assert piece.obj is second
     assert network.data() == first + second
+
+
+def test_lent_memory_is_neither_copied_nor_waited_for() -> None:
+    network = Network(bytes_per_second=1e6, latency=1.0)
+    lent = [pattern(size) for size in (PART // 2, PART, PART // 2 + 7)]
+    stream = open_stream(network, upload_buffers=1)
+    for data in lent:
+        stream.lend(data)
+    assert network.now == 0
+    assert [piece.obj for piece in network.bodies[1]] == lent[:2]
+    assert all(piece.obj is lent[1] for piece in network.bodies[1][1:])
+    stream.close()
+    assert network.moved == 0
+    assert network.data() == b"".join(lent)
+
+
+def test_what_is_lent_in_pieces_keeps_all_connections_busy() -> None:
+    network = Network(latency=0.05)
+    with open_stream(network, max_connections=7, upload_buffers=1) as stream:
+        for _ in range(40):
+            stream.lend(pattern(PART // 2))
+    assert network.most_flying == 7
+
+
+def test_written_pieces_between_lent_ones_are_moved_from_the_callers_memory() -> None:
+    network = Network(bytes_per_second=1e6)
+    lent, written = pattern(PART // 2), pattern(PART)
+    expected = bytes(lent + written)
+    stream = open_stream(network)
+    stream.lend(lent)
+    stream.write(written)
+    assert network.moved == 1
+    written[:] = bytes(PART)
+    stream.close()
+    assert network.data() == expected
+
+
+def test_what_is_lent_is_held_no_longer_than_its_bytes_need() -> None:
+    network = Network()
+    stream = open_stream(network)
+    for _ in range(3):
+        data = memoryview(pattern(3 * PART))
+        stream.lend(data)
+    stream.close()
+    assert stream._pieces == []
+    assert stream._flying == []
+
+
+@pytest.mark.parametrize("size", [10, PART, 3 * PART])
+def test_what_is_lent_fails_as_what_is_written(size: int) -> None:
+    network = Network()
+    network.failures["put" if size <= PART else "part 2"] = ServerError("the store failed")
+    stream = open_stream(network)
+
+    def send() -> None:
+        stream.lend(pattern(size))
+        stream.close()
+
+    with pytest.raises(ServerError):
+        send()
+    assert network.is_clean()
+    with pytest.raises((ServerError, ValueError)):
+        stream.lend(b"more")
 
 
 def test_a_large_write_keeps_all_connections_busy() -> None:

@@ -27,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 # Between writes nobody drives the parts in flight, so small writes do, but not each of them.
 _ADVANCE_EVERY = 256 * 1024
+# Below this a copy costs less than waiting until the caller's memory is not needed any more.
+_LEAST_BORROWED = 64 * 1024
+_NOTHING = memoryview(b"")
 
 
 class UploadEngine(Puts, Multiparts, Protocol):
@@ -40,9 +43,11 @@ class _Part:
     transfer: Transfer[PartResult]
     body: Body
     buffer: memoryview | None
-    """The buffer that its body begins with, to be given back when it has arrived."""
+    """The buffer that holds pieces of its body, to be given back when it has arrived."""
+    used: int
+    """How many bytes of the buffer are in use."""
     borrowed: int
-    """How many bytes at the end of its body lie in the caller's memory."""
+    """How many bytes at the end of its body lie in memory that the caller wants back."""
 
 
 class PutObjectStream:
@@ -50,7 +55,8 @@ class PutObjectStream:
 
     What fits one part is one PUT when the stream is closed. Above that the object is uploaded in parts, several at
     once, that are sent straight from the memory handed to `write`; what does not fill a part is gathered in a buffer.
-    Before `write` returns, what it was given has arrived or has been moved to a buffer. The object becomes visible
+    Before `write` returns, what it was given has arrived or has been moved to a buffer; `lend` leaves it where it is
+    and returns at once. The object becomes visible
     when `close` returns, and not at all if anything fails, `abort` is called or the stream is dropped without `close`:
     then the parts sent so far are deleted. Not for use by two threads at once.
 
@@ -93,8 +99,11 @@ class PutObjectStream:
         self._buffers = PartBuffers(config.upload_buffers, huge_pages=config.huge_pages)
         self._clock = clock
         self._position = 0
-        self._buffer: memoryview | None = None  # begins the next part
+        self._pieces: list[memoryview] = []  # the next part as far as it is there
         self._filled = 0
+        self._buffer: memoryview | None = None  # holds what of it was copied
+        self._used = 0
+        self._copied_last = False  # whether its last piece lies in the buffer
         self._flying: list[_Part] = []
         self._arrived: list[PartResult] = []
         self._number = 1  # of the next part
@@ -144,20 +153,26 @@ class PutObjectStream:
             TypeError: ``data`` is not memory.
             ValueError: ``data`` is not contiguous or exceeds the size given, or the stream is closed.
         """
-        if self._error is not None:
-            raise self._error
-        if self._closed:
-            raise ValueError("write to a closed upload")
-        view = _byte_view(data)
-        if self._size is not None and self._position + view.nbytes > self._size:
-            raise ValueError(f"the upload's size was given as {self._size} bytes, and there are more")
-        try:
-            self._take(view)
-        except BaseException as error:
-            self._fail(error)
-            raise
-        self._position += view.nbytes
-        return view.nbytes
+        return self._accept(data, self._take)
+
+    def lend(self, data: Buffer) -> int:
+        """Take bytes that stay as they are until the stream is closed: none is copied, and none is waited for.
+
+        Parts are made of as many such pieces as it takes, and as many parts are in flight as there are connections. The
+        stream holds the memory until its bytes have arrived. Each piece is sent by itself: `write` gathers small ones.
+
+        Args:
+            data: Contiguous memory of any format.
+
+        Returns:
+            The number of its bytes.
+
+        Raises:
+            S3Exception: As for `write`.
+            TypeError: As for `write`.
+            ValueError: As for `write`.
+        """
+        return self._accept(data, self._borrow)
 
     def close(self) -> None:
         """Send what is left and make the object visible; does nothing the second time.
@@ -208,6 +223,22 @@ class PutObjectStream:
             f"{len(self._arrived)} parts arrived, {len(self._flying)} in flight>"
         )
 
+    def _accept(self, data: Buffer, take: Callable[[memoryview], None]) -> int:
+        if self._error is not None:
+            raise self._error
+        if self._closed:
+            raise ValueError("write to a closed upload")
+        view = _byte_view(data)
+        if self._size is not None and self._position + view.nbytes > self._size:
+            raise ValueError(f"the upload's size was given as {self._size} bytes, and there are more")
+        try:
+            take(view)
+        except BaseException as error:
+            self._fail(error)
+            raise
+        self._position += view.nbytes
+        return view.nbytes
+
     def _take(self, view: memoryview) -> None:
         start, size = 0, view.nbytes
         is_last = self._size == self._position + size
@@ -218,10 +249,34 @@ class PutObjectStream:
             if (left <= room and self._upload_id is None) or (left < room and not is_last):
                 self._keep(view[start:])
                 break
-            self._send(view[start : start + room])
+            if 0 < room < _LEAST_BORROWED:
+                self._keep(view[start : start + room])
+                self._send(_NOTHING)
+            else:
+                self._send(view[start : start + room])
             start += room
         if any(part.borrowed for part in self._flying):
             self._settle()
+        self._drive(size)
+
+    def _borrow(self, view: memoryview) -> None:
+        start, size = 0, view.nbytes
+        while start < size:
+            room = self._part_size - self._filled
+            if not room:
+                self._send(_NOTHING)
+                continue
+            piece = view[start : start + room]
+            self._pieces.append(piece)
+            self._copied_last = False
+            self._filled += piece.nbytes
+            start += piece.nbytes
+        if self._filled == self._part_size and self._upload_id is not None:
+            self._send(_NOTHING)
+        self._drive(size)
+
+    def _drive(self, size: int) -> None:
+        """Let the parts in flight move after ``size`` more bytes were taken, if nobody has lately."""
         self._since_advance += size
         if self._flying and self._since_advance >= _ADVANCE_EVERY:
             self._flying[0].transfer.advance()
@@ -235,11 +290,17 @@ class PutObjectStream:
             buffer = self._buffer = self._buffers.take(self._part_size)
             if buffer is None:
                 self._wait_for_one()
-        buffer[self._filled : self._filled + view.nbytes] = view
+        start, end = self._used, self._used + view.nbytes
+        buffer[start:end] = view
+        if self._pieces and self._copied_last:
+            start -= self._pieces.pop().nbytes
+        self._pieces.append(buffer[start:end])
+        self._copied_last = True
+        self._used = end
         self._filled += view.nbytes
 
     def _send(self, piece: memoryview) -> None:
-        """Start the next part: what is buffered, then ``piece`` of the caller's memory."""
+        """Start the next part: what there is of it, then ``piece`` of memory that the caller wants back."""
         if self._upload_id is None:
             self._upload_id = self._engine.create_multipart(self._bucket, self._key, self._options)
         if self._number > MOST_PARTS:
@@ -252,12 +313,10 @@ class PutObjectStream:
             )
         while len(self._flying) >= self._connections:
             self._wait_for_one()
-        body = [] if self._buffer is None else [self._buffer[: self._filled]]
-        if piece.nbytes:
-            body.append(piece)
+        body = [*self._pieces, piece] if piece.nbytes else self._pieces
         transfer = self._engine.start_part(self._bucket, self._key, self._upload_id, self._number, body)
-        self._flying.append(_Part(transfer, body, self._buffer, piece.nbytes))
-        self._buffer, self._filled = None, 0
+        self._flying.append(_Part(transfer, body, self._buffer, self._used, piece.nbytes))
+        self._begin_part()
         self._number += 1
         self._part_size = part_size_at(self._number, self._first_size)
         if transfer.done():
@@ -287,8 +346,10 @@ class PutObjectStream:
             buffer = self._buffers.take(size) if part.buffer is None else part.buffer
             if buffer is None:
                 return False
-            buffer[size - part.borrowed : size] = part.body[-1]
-            part.body, part.buffer, part.borrowed = [buffer[:size]], buffer, 0
+            end = part.used + part.borrowed
+            buffer[part.used : end] = part.body[-1]
+            part.body = [*part.body[:-1], buffer[part.used : end]]
+            part.buffer, part.used, part.borrowed = buffer, end, 0
             part.transfer.rebase(part.body)
         self._reap()
         return True
@@ -316,10 +377,9 @@ class PutObjectStream:
         if self._size is not None and self._position != self._size:
             raise ValueError(f"the upload's size was given as {self._size} bytes, but {self._position} were written")
         if self._upload_id is None and self._number == 1:
-            body = [] if self._buffer is None else [self._buffer[: self._filled]]
-            return self._engine.start_put(self._bucket, self._key, body, self._options).result()
+            return self._engine.start_put(self._bucket, self._key, self._pieces, self._options).result()
         if self._filled:
-            self._send(memoryview(b""))
+            self._send(_NOTHING)
         while self._flying:
             self._wait_for_one()
         assert self._upload_id is not None  # noqa: S101  # a second part exists only once the upload does
@@ -353,8 +413,13 @@ class PutObjectStream:
 
     def _release(self) -> None:
         self._flying = []
-        self._buffer, self._filled = None, 0
+        self._begin_part()
         self._buffers.clear()
+
+    def _begin_part(self) -> None:
+        self._pieces, self._filled = [], 0
+        self._buffer, self._used = None, 0
+        self._copied_last = False
 
 
 def put_object(
