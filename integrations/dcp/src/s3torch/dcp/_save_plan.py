@@ -27,6 +27,8 @@ class FilePlan:
     """What goes into it, in this order."""
     is_safetensors: bool = False
     """Whether it is a safetensors file; its items are tensors of different names then."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Notes in the header of a safetensors file, beside torch's."""
 
 
 def is_bytes(item: WriteItem) -> bool:

@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch.distributed.checkpoint.planner import SavePlanner
+from torch.distributed.checkpoint.planner import SavePlanner, WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
 
 from s3torch.client import PutObjectStream, S3Client, S3Exception
+from s3torch.dcp._elements import make_ready
 from s3torch.dcp._folder import Folder
 from s3torch.dcp._save_plan import FilePlan, is_bytes
 from s3torch.dcp._stopping import Stop, StoppingEngine
 from s3torch.dcp._write_item import ItemWriter
+from s3torch.dcp._write_safetensors import write_safetensors
 
 __all__ = ["save_files"]
 
@@ -88,6 +90,8 @@ class _Crew:
         self._written: list[_Written] = []
 
     def run(self) -> list[WriteResult]:
+        if self._helpers and torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # helpers do not wait for the stream that the caller has chosen
         threads = [threading.Thread(target=self._help, name="s3torch-save", daemon=True) for _ in range(self._helpers)]
         try:
             for thread in threads:
@@ -121,17 +125,30 @@ class _Crew:
 
     def _write(self, file: FilePlan) -> _Written:
         key = self._folder.key(file.name)
-        with PutObjectStream(self._engine, self._config, self._folder.bucket, key) as stream:
-            results = []
-            for item in file.items:
-                self._stop.check()
-                data = self._planner.resolve_data(item)
-                if is_bytes(item) != isinstance(data, io.BytesIO):
-                    raise TypeError(f"the planner resolved {item.index.fqn!r} to a {type(data).__name__}")
-                if isinstance(data, torch.Tensor):
-                    data = _ready(data)
-                results.append(self._writer.write(stream, file.name, item, data))
+
+        def open_stream(size: int | None = None) -> PutObjectStream:
+            return PutObjectStream(self._engine, self._config, self._folder.bucket, key, size=size)
+
+        if file.is_safetensors:
+            return _Written(key, write_safetensors(open_stream, file, self._resolve_tensor))
+        with open_stream() as stream:
+            results = [self._writer.write(stream, file.name, item, self._resolve(item)) for item in file.items]
         return _Written(key, results)
+
+    def _resolve(self, item: WriteItem) -> torch.Tensor | io.BytesIO:
+        self._stop.check()
+        data = self._planner.resolve_data(item)
+        wanted = io.BytesIO if is_bytes(item) else torch.Tensor
+        if not isinstance(data, wanted):
+            raise TypeError(
+                f"the planner resolved {item.index.fqn!r} to a {type(data).__name__}, not a {wanted.__name__}"
+            )
+        return make_ready(data) if isinstance(data, torch.Tensor) else data
+
+    def _resolve_tensor(self, item: WriteItem) -> torch.Tensor:
+        data = self._resolve(item)
+        assert isinstance(data, torch.Tensor)  # noqa: S101  # no objects of bytes in such a file
+        return data
 
     def _clean_up(self, threads: Sequence[threading.Thread]) -> None:
         """Let the helpers end, and remove what is there."""
@@ -146,7 +163,3 @@ class _Crew:
             return
         for failure in left:
             _log.warning("%s of a failed save remains: %s", failure.key, failure.message)
-
-
-def _ready(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().cpu()

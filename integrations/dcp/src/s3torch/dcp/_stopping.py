@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from s3torch.client.protocols import Body, Transfer
 from s3torch.client.upload import UploadEngine
-from s3torch.client.values import GetRequest, PartResult, PutOptions, PutResult, UploadInfo
+from s3torch.client.values import GetRequest, PartResult, PutOptions, PutResult
 
 __all__ = ["Stop", "StoppedError", "StoppingEngine"]
 
@@ -86,9 +86,3 @@ class StoppingEngine:
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """Drop the upload and its parts."""
         self._engine.abort_multipart(bucket, key, upload_id)
-
-    def list_uploads(
-        self, bucket: str, prefix: str, *, after: UploadInfo | None
-    ) -> tuple[list[UploadInfo], UploadInfo | None]:
-        """Return one page of unfinished uploads."""
-        return self._engine.list_uploads(bucket, prefix, after=after)

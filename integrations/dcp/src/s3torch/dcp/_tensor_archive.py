@@ -43,22 +43,24 @@ class ArchiveMaker:
     """
 
     def __init__(self, *, has_crc: bool = False) -> None:
-        self._keeps = not has_crc and _can_leave_crc_out()
+        self.has_crc = has_crc or not _can_leave_crc_out()
+        """Whether the elements must be read, so that they must be on the CPU."""
         self._kept: dict[tuple[torch.dtype, torch.Size], Archive | None] = {}
 
     def make(self, tensor: torch.Tensor) -> Archive | None:
         """Return the archive of a plain tensor; None if torch lays it out in an unforeseen way.
 
         Args:
-            tensor: The tensor, dense, contiguous, on the CPU and not empty. It may be a view: only its own elements
-                count.
+            tensor: The tensor, dense and not empty. It may be a view: only its own elements count.
         """
-        if not self._keeps:
+        if self.has_crc:
             return _learn(tensor)
         key = (tensor.dtype, tensor.shape)
         if key not in self._kept:
+            # Without a CRC nobody looks at the elements, so fresh memory will do, which stays untouched.
+            like = tensor if tensor.device.type == "cpu" else torch.empty(key[1], dtype=key[0], device="cpu")
             with without_archive_crc():
-                self._kept[key] = _learn(tensor)
+                self._kept[key] = _learn(like)
         return self._kept[key]
 
 

@@ -12,9 +12,10 @@ from torch.distributed.checkpoint.planner import WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
 
 from s3torch.client import PutObjectStream
+from s3torch.dcp._elements import LEAST_LENT, is_dense, put_bytes, put_elements
 from s3torch.dcp._item_info import note_payload
 from s3torch.dcp._tensor_archive import ArchiveMaker, stand_alone
-from s3torch.dcp._tensor_memory import byte_view, is_plain
+from s3torch.dcp._tensor_memory import is_plain
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -55,7 +56,7 @@ class ItemWriter:
             stream: The file.
             name: The file's name, as the metadata will tell it.
             item: The item.
-            data: Its content; tensors on the CPU.
+            data: Its content; tensors as `make_ready` returns them.
 
         Returns:
             Where it lies.
@@ -65,7 +66,7 @@ class ItemWriter:
         if self._extensions:
             self._write_transformed(stream, data)
         elif isinstance(data, io.BytesIO):
-            stream.write(data.getbuffer())
+            put_bytes(stream, data.getbuffer())
         else:
             payload = self._write_tensor(stream, data)
         length = stream.tell() - start
@@ -73,20 +74,23 @@ class ItemWriter:
         if self._extensions:
             descriptors = [extension.get_descriptor() for extension in reversed(self._extensions)]
             info.transform_descriptors = descriptors
-        if payload is not None:
+        if payload is not None and _is_as_planned(item, data):
             note_payload(info, payload - start)
         return WriteResult(index=item.index, size_in_bytes=length, storage_data=info)
 
     def _write_tensor(self, stream: PutObjectStream, tensor: torch.Tensor) -> int | None:
         """Write a tensor; return where its elements begin, if they are stored in the order of its indices."""
-        archive = self._archives.make(tensor) if is_plain(tensor) and tensor.nbytes else None
+        if not is_plain(tensor) and self._archives.has_crc:
+            tensor = tensor.cpu()
+        archive = self._archives.make(tensor) if tensor.nbytes and is_dense(tensor) else None
         if archive is None:
-            _save(stand_alone(tensor), _OpenEnd(stream))
+            _save(stand_alone(tensor.cpu()), _OpenEnd(stream))
             return None
-        stream.write(archive.head)
+        is_small = tensor.nbytes < LEAST_LENT
+        (stream.write if is_small else stream.lend)(archive.head)
         payload = stream.tell()
-        stream.write(byte_view(tensor))
-        stream.write(archive.tail)
+        put_elements(stream, tensor)
+        (stream.write if is_small else stream.lend)(archive.tail)
         return payload
 
     def _write_transformed(self, stream: PutObjectStream, data: torch.Tensor | io.BytesIO) -> None:
@@ -98,11 +102,22 @@ class ItemWriter:
             if isinstance(data, io.BytesIO):
                 output.write(data.getbuffer())
             else:
-                torch.save(stand_alone(data), output)
+                torch.save(stand_alone(data.cpu()), output)
             output.close()
         except BaseException:
             end.raise_first()
             raise
+
+
+def _is_as_planned(item: WriteItem, data: object) -> bool:
+    """Whether a tensor is what the metadata will say of it: a planner may save it in another type, for instance."""
+    planned = item.tensor_data
+    return (
+        planned is not None
+        and isinstance(data, torch.Tensor)
+        and planned.properties.dtype == data.dtype
+        and planned.chunk.sizes == data.size()
+    )
 
 
 def _save(tensor: torch.Tensor, end: _OpenEnd) -> None:
