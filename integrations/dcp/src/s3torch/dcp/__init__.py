@@ -1,5 +1,6 @@
 """torch.distributed.checkpoint on S3."""
 
+from s3torch.dcp.catalog import CheckpointEntry, Leftover, S3CheckpointCatalog
 from s3torch.dcp.errors import (
     CheckpointError,
     CheckpointExistsError,
@@ -21,6 +22,7 @@ from s3torch.dcp.writer import S3StorageWriter
 
 __all__ = [
     "BinaryPrefixStrategy",
+    "CheckpointEntry",
     "CheckpointError",
     "CheckpointExistsError",
     "CheckpointNotFoundError",
@@ -28,8 +30,10 @@ __all__ = [
     "CorruptCheckpointError",
     "DefaultPrefixStrategy",
     "HexPrefixStrategy",
+    "Leftover",
     "NumericPrefixStrategy",
     "RoundRobinPrefixStrategy",
+    "S3CheckpointCatalog",
     "S3FileSystem",
     "S3PrefixStrategyBase",
     "S3StorageReader",
