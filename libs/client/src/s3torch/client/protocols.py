@@ -35,6 +35,7 @@ __all__ = [
     "Heads",
     "Into",
     "Lists",
+    "ListsUploads",
     "Multiparts",
     "Puts",
     "Transfer",
@@ -162,6 +163,11 @@ class Multiparts(Protocol):
         """Drop the upload and its parts; an upload that is not there is no error."""
         ...
 
+
+@runtime_checkable
+class ListsUploads(Protocol):
+    """List what was begun and not ended."""
+
     def list_uploads(
         self, bucket: str, prefix: str, *, after: UploadInfo | None
     ) -> tuple[list[UploadInfo], UploadInfo | None]:
@@ -191,7 +197,7 @@ class Copies(Protocol):
         ...
 
 
-class Engine(Gets, Heads, Lists, Puts, Multiparts, Deletes, Copies, Protocol):
+class Engine(Gets, Heads, Lists, Puts, Multiparts, ListsUploads, Deletes, Copies, Protocol):
     """All capabilities of a store, and its end."""
 
     @property
