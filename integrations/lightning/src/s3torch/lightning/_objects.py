@@ -15,6 +15,7 @@ __all__ = [
     "copy",
     "find",
     "find_all",
+    "is_sharded",
     "list_folder",
     "remove",
     "remove_folder",
@@ -57,6 +58,16 @@ def find(client: S3Client, place: S3Uri) -> Found | None:
         if (head := _head(client, place.bucket, key)) is not None
     ]
     return max(founds, key=lambda found: found.committed, default=None)
+
+
+def is_sharded(client: S3Client, place: S3Uri) -> bool:
+    """Tell whether there is a sharded checkpoint.
+
+    Args:
+        client: Where to look.
+        place: The folder.
+    """
+    return _head(client, place.bucket, f"{place.key}/{METADATA}") is not None
 
 
 def find_all(client: S3Client, folder: S3Uri) -> Iterator[Found]:

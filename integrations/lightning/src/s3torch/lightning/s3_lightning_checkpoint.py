@@ -10,6 +10,7 @@ from s3torch.checkpoint import S3Checkpoint
 from s3torch.client import S3Client, S3ClientConfig, S3NotFoundError, UserAgent
 from s3torch.lightning import _objects
 from s3torch.lightning._paths import parse_checkpoint_path
+from s3torch.readers import S3Reader
 
 __all__ = ["S3LightningCheckpoint"]
 
@@ -134,6 +135,21 @@ class S3LightningCheckpoint(CheckpointIO):
             ValueError: The path is not on S3.
         """
         return _objects.find(self._client, parse_checkpoint_path(path)) is not None
+
+    def open(self, path: str) -> S3Reader:
+        """Open a checkpoint as a binary file, such as for ``LightningModule.load_from_checkpoint``.
+
+        Args:
+            path: ``s3://bucket/key``.
+
+        Returns:
+            The file; use it in a ``with`` block.
+
+        Raises:
+            TypeError: The path is not a string.
+            ValueError: The path is not on S3.
+        """
+        return self._checkpoint.reader(str(parse_checkpoint_path(path)))
 
     def wait(self) -> None:
         """Return when everything that was asked for is done; here it always is."""
