@@ -71,7 +71,7 @@ class Loading:
             target = None
             if not item.is_bytes:
                 target = self._resolve(item, planner)
-                if target.untyped_storage().data_ptr() not in owned:
+                if _storage_of(target) not in owned:
                     held += target.nbytes
                 _synchronize(target.device, devices)
             if wave.fills and wave.held + held > self.memory // 2:
@@ -253,16 +253,24 @@ class _Wave:
     held: int = 0
 
 
-def _owned_storages(planner: LoadPlanner) -> set[int]:
+def _owned_storages(planner: LoadPlanner) -> set[int | None]:
     """Find the memory that is there anyway: that of the tensors which are loaded into."""
-    owned: set[int] = set()
+    owned: set[int | None] = set()
     state: Any = getattr(planner, "state_dict", None)
     for value in state.values() if isinstance(state, dict) else ():
         if isinstance(value, torch.Tensor):
             local: Any = value.to_local() if hasattr(value, "to_local") else value
-            if isinstance(local, torch.Tensor) and local.layout is torch.strided:
-                owned.add(local.untyped_storage().data_ptr())
-    return owned
+            if isinstance(local, torch.Tensor):
+                owned.add(_storage_of(local))
+    return owned - {None}
+
+
+def _storage_of(tensor: torch.Tensor) -> int | None:
+    """Return what tells a tensor's memory from that of others; None where it has none of its own."""
+    try:
+        return tensor.untyped_storage().data_ptr() or None
+    except (NotImplementedError, RuntimeError):  # sparse tensors, wrappers around others
+        return None
 
 
 def _synchronize(device: torch.device, done: set[torch.device]) -> None:
