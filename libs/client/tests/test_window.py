@@ -163,11 +163,23 @@ def test_no_request_gives_no_result() -> None:
     assert run(SlowEngine(), []) == []
 
 
-def test_waiting_drives_the_others_between_items() -> None:
-    # A consumer that computes comes by now and then: even when its next item is there already, the rest advances.
-    engine = SlowEngine(lambda: 10)
-    results = get_many(engine, ask(20), window=4, window_bytes=10_000)
+def test_a_consumer_that_computes_drives_the_others_between_items() -> None:
+    # It comes by now and then: even when its next item is there already, the rest advances.
+    engine, now = SlowEngine(lambda: 10), [0.0]
+    results = get_many(engine, ask(20), window=4, window_bytes=10_000, clock=lambda: now[0])
     next(results)
     before = [transfer.steps for transfer in engine.started]
+    now[0] += 0.01
     next(results)
     assert any(after < earlier for after, earlier in zip([t.steps for t in engine.started], before, strict=False))
+
+
+def test_a_consumer_that_hurries_takes_what_is_there_without_a_system_call_each() -> None:
+    engine = SlowEngine(lambda: 10)
+    results = get_many(engine, ask(20), window=4, window_bytes=10_000, clock=lambda: 0.0)
+    next(results)
+    before = [transfer.steps for transfer in engine.started]
+    for _ in range(3):  # came with the first
+        next(results)
+    assert [transfer.steps for transfer in engine.started][: len(before)] == before
+    assert len(list(results)) == 16
