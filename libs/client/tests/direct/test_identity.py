@@ -373,3 +373,14 @@ def test_keys_that_do_not_change_cannot_be_renewed() -> None:
     who = identity()
     who.credentials("bucket")
     assert not who.renew_credentials("bucket")
+
+
+def test_descriptions_of_services_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def loader() -> Any:
+        return identity()._botocore().get_component("data_loader")
+
+    first = loader()
+    assert loader() is first
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    assert loader() is not first
+    assert str(tmp_path) in loader().search_paths

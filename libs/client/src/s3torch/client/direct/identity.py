@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -224,6 +225,7 @@ class Identity:
                     raise CredentialsError(
                         str(error), remedy="Name a profile of the shared AWS configuration, or none."
                     ) from error
+                session.register_component("data_loader", _load_data(session.get_config_variable("data_path")))
                 self._session = session
         return self._session
 
@@ -325,6 +327,14 @@ class Identity:
             )
             self._express[bucket] = (expiry.timestamp() - _RENEW_S, credentials)
             return credentials
+
+
+@lru_cache
+def _load_data(path: str | None) -> Any:
+    """Return botocore's descriptions of services: a session that reads them anew spends most of its start on them."""
+    from botocore.loaders import create_loader
+
+    return create_loader(path)
 
 
 class _NoBody:
