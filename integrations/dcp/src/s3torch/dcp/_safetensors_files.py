@@ -11,10 +11,12 @@ from s3torch.client.scatter import Piece, read_pieces
 from s3torch.dcp._model_files import ModelFiles, read_index
 from s3torch.dcp._safetensors_format import Header, SafetensorsError, TensorEntry, parse_header, read_header_size
 
-__all__ = ["SAVE_ID", "ModelFile", "TensorPlace", "fetch", "place_tensors", "read_headers"]
+__all__ = ["SAVE_FILES", "SAVE_ID", "ModelFile", "TensorPlace", "fetch", "place_tensors", "read_headers"]
 
 SAVE_ID = "s3torch_save_id"
 """Note in the headers of files that belong together: which save has written them."""
+SAVE_FILES = "s3torch_save_files"
+"""Note in the headers of files that belong together: how many there are."""
 
 # Enough for the header of most files in one request. What came with it of the tensors is not fetched again.
 _FIRST_READ = 128 * 1024
@@ -101,7 +103,7 @@ def read_headers(client: S3Client, files: ModelFiles, names: Iterable[str] | Non
     for (number, _), (request, rest) in zip(longer, rests, strict=True):
         with _naming(request):
             found[number] = ModelFile(request, parse_header(found[number].start + rest, request.size or 0))
-    _check(files, found)
+    _check(files, found, is_all=names is None)
     return found
 
 
@@ -162,12 +164,19 @@ def _serve(file: ModelFile, piece: Piece) -> Piece | None:
     return None if piece.end <= at_hand else Piece(at_hand, piece.end, piece.into[data.nbytes :])
 
 
-def _check(files: ModelFiles, found: Sequence[ModelFile]) -> None:
+def _check(files: ModelFiles, found: Sequence[ModelFile], *, is_all: bool) -> None:
     """Check that the files belong together."""
     if len({file.header.metadata.get(SAVE_ID) for file in found}) > 1:
         raise SafetensorsError(
             f"{files.name}: its files are not of one save: another one is going on, or was interrupted."
             " Load it again later, or save it again"
+        )
+    count = found[0].header.metadata.get(SAVE_FILES) if found and is_all else None
+    is_named = files.fallback is not None  # one file, which the user has named, may be one of several
+    if count is not None and count != str(len(found)) and not is_named:
+        raise SafetensorsError(
+            f"{files.name}: it has {len(found)} of the {count} files of its save, which was interrupted or is still"
+            " going on, or some were deleted. Save it again"
         )
     by_key: Mapping[str, ModelFile] = {file.request.key: file for file in found}
     for name, key in (files.index or {}).items():

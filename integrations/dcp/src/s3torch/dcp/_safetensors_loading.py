@@ -14,7 +14,15 @@ from s3torch.client.scatter import Piece
 from s3torch.dcp._load_plan import StoredTensor, select
 from s3torch.dcp._model_files import ModelFiles, unknown_tensor
 from s3torch.dcp._placing import place as place_box
-from s3torch.dcp._safetensors_files import SAVE_ID, ModelFile, TensorPlace, fetch, place_tensors, read_headers
+from s3torch.dcp._safetensors_files import (
+    SAVE_FILES,
+    SAVE_ID,
+    ModelFile,
+    TensorPlace,
+    fetch,
+    place_tensors,
+    read_headers,
+)
 from s3torch.dcp._tensor_memory import byte_view
 
 if TYPE_CHECKING:
@@ -73,7 +81,7 @@ class S3Safetensors:
         return {
             name: note
             for name, note in first.items()
-            if name != SAVE_ID and all(other.get(name) == note for other in others)
+            if name not in (SAVE_ID, SAVE_FILES) and all(other.get(name) == note for other in others)
         }
 
     def get_tensor(self, name: str) -> torch.Tensor:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from s3torch.client import ObjectNotFoundError, PutObjectStream, S3Client
+from s3torch.dcp._elements import is_dense, put_elements
 from s3torch.dcp._model_files import INDEX_SUFFIX, SUFFIX, make_index
-from s3torch.dcp._safetensors_files import SAVE_ID
+from s3torch.dcp._safetensors_files import SAVE_FILES, SAVE_ID
 from s3torch.dcp._safetensors_format import layout_key, make_header, stored_size
-from s3torch.dcp._tensor_memory import byte_view, is_plain
+from s3torch.dcp._tensor_memory import byte_view
 
 __all__ = ["check_tensors", "save_file", "save_shards", "split_shards"]
 
@@ -123,7 +124,11 @@ def save_file(
     with PutObjectStream(client.engine, client.s3client_config, bucket, key, size=size) as stream:
         stream.write(header)
         for name in names:
-            stream.write(byte_view(_plain(tensors[name])))
+            tensor = _strip(tensors[name])
+            if is_dense(tensor):
+                put_elements(stream, tensor)
+            else:  # a copy, which is gone before the next one is made
+                stream.write(byte_view(tensor.cpu().resolve_conj().resolve_neg().contiguous()))
 
 
 def save_shards(
@@ -145,7 +150,7 @@ def save_shards(
         shards: The names for each file.
     """
     stem = key.removesuffix(SUFFIX)
-    notes = {**(metadata or {}), SAVE_ID: uuid.uuid4().hex}
+    notes = {**(metadata or {}), SAVE_ID: uuid.uuid4().hex, SAVE_FILES: str(len(shards))}
     places: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         shard = f"{stem}-{number:05}-of-{len(shards):05}{SUFFIX}"
@@ -164,11 +169,7 @@ def remove(client: S3Client, bucket: str, key: str) -> None:
     client.delete_object(bucket, key)
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a tensor's elements in order on the CPU: its own memory if they are there."""
+def _strip(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor without its graph and its class."""
     tensor = tensor.detach()
-    if type(tensor) is not torch.Tensor:
-        tensor = tensor.as_subclass(torch.Tensor)
-    if is_plain(tensor):
-        return tensor
-    return tensor.cpu().resolve_conj().resolve_neg().contiguous()
+    return tensor if type(tensor) is torch.Tensor else tensor.as_subclass(torch.Tensor)
