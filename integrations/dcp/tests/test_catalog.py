@@ -280,6 +280,7 @@ class TestLeftovers:
         place.put("runs/step-1/dead_0.distcp", b"12345")
         place.put("runs/step-2/01/dead_0.distcp")
         place.put("runs/step-2/.metadata.tmp")
+        place.put("runs/step-2/__0_0123456789abcdef_12.safetensors")
         place.put("runs/dead.distcp")
         found = place.catalog().leftovers(NOTHING)
         assert names(found) == [
@@ -288,6 +289,7 @@ class TestLeftovers:
             "step-1/old_0.distcp",
             "step-2/.metadata.tmp",
             "step-2/01/dead_0.distcp",
+            "step-2/__0_0123456789abcdef_12.safetensors",
         ]
         assert found[1].size == 5
         assert found[1].modified == datetime.fromtimestamp(place.clock.now, tz=timezone.utc)
@@ -295,7 +297,7 @@ class TestLeftovers:
         assert place.stored() == ["runs/step-1/.metadata", "runs/step-1/new_0.distcp"]
 
     def test_files_that_no_save_writes_are_none(self, place: Place) -> None:
-        for name in ("config.json", "step-1/meta.pt", "step-1/model.safetensors", "notes.distcp.txt", "step-2/x"):
+        for name in ("config.json", "step-1/meta.pt", "step-1/model-00001_0.safetensors", "notes.distcp.txt", "step-2/x"):
             place.put(f"runs/{name}")
         assert place.catalog().leftovers(NOTHING) == []
 

@@ -7,9 +7,13 @@ Each class arranges and asserts around its subject with a client of its own, and
 import pytest
 
 # The suites assert: pytest is to show what was compared, as it does in test modules. Before they are imported.
-for _name in ("_reader_laws", "_sequences", "_store_lists", "_store_reads", "_store_sharing", "_store_writes", "dcp"):
+for _name in (
+    *("_checkpoint_catalogs", "_checkpoint_commits", "_checkpoint_laws", "_checkpoint_round_trips"),
+    *("_reader_laws", "_sequences", "_store_lists", "_store_reads", "_store_sharing", "_store_writes", "dcp"),
+):
     pytest.register_assert_rewrite(f"s3torch.harness.conformance.{_name}")
 
+from s3torch.harness.conformance._checkpoint_laws import CheckpointStorage  # noqa: E402  # the same
 from s3torch.harness.conformance._sequences import law_settings  # noqa: E402  # after the registration above
 from s3torch.harness.conformance.arrangement import (  # noqa: E402  # after the registration above
     Arrangement,
@@ -18,20 +22,27 @@ from s3torch.harness.conformance.arrangement import (  # noqa: E402  # after the
     MemoryArrangement,
     make_bytes,
 )
+from s3torch.harness.conformance.checkpoint import CheckpointConformance  # noqa: E402
 from s3torch.harness.conformance.dcp import DCPConformance, StoreItems  # noqa: E402
 from s3torch.harness.conformance.reader import ReaderConformance, StoredObject, StoreObject  # noqa: E402
 from s3torch.harness.conformance.recording import Recorder, RecordingEngine  # noqa: E402
 from s3torch.harness.conformance.store import StoreConformance  # noqa: E402
+from s3torch.harness.conformance.tapping import Asked, EngineTap, RequestTap  # noqa: E402
 
 __all__ = [
     "Arrangement",
+    "Asked",
     "Boto3Arrangement",
+    "CheckpointConformance",
+    "CheckpointStorage",
     "Connect",
     "DCPConformance",
+    "EngineTap",
     "MemoryArrangement",
     "ReaderConformance",
     "Recorder",
     "RecordingEngine",
+    "RequestTap",
     "StoreConformance",
     "StoreItems",
     "StoreObject",

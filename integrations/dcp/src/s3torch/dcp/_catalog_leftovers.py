@@ -15,7 +15,8 @@ from s3torch.dcp._folder import METADATA
 
 __all__ = ["Manifest", "choose_contents", "find_leftovers", "find_manifests", "is_data", "is_manifest"]
 
-_DATA = ".distcp"
+# Safetensors only by the name that an attempt gives them: others are models that somebody keeps here.
+_DATA = re.compile(r".*(\.distcp|[0-9a-f]{16}_[0-9]+\.safetensors)", re.DOTALL)
 _RANK_MANIFEST = re.compile(r"__[0-9]+" + re.escape(METADATA))
 _TEMPORARY = METADATA + ".tmp"
 
@@ -40,7 +41,7 @@ def is_manifest(key: str) -> bool:
 
 def is_data(key: str) -> bool:
     """Tell whether an object is one of those that a save writes before it commits."""
-    return key.endswith(_DATA)
+    return _DATA.fullmatch(key) is not None
 
 
 def choose_contents(objects: Collection[ObjectInfo], folder: str, committed: int) -> list[str] | None:
