@@ -8,6 +8,7 @@ from s3torch.dcp.errors import (
     CheckpointVersionError,
     CorruptCheckpointError,
 )
+from s3torch.dcp.hugging_face import S3HuggingFaceStorageReader, S3HuggingFaceStorageWriter
 from s3torch.dcp.reader import S3StorageReader
 from s3torch.dcp.s3_file_system import S3FileSystem
 from s3torch.dcp.s3_prefix_strategy import (
@@ -17,6 +18,15 @@ from s3torch.dcp.s3_prefix_strategy import (
     NumericPrefixStrategy,
     RoundRobinPrefixStrategy,
     S3PrefixStrategyBase,
+)
+from s3torch.dcp.safetensors import (
+    S3Safetensors,
+    S3SafetensorsSlice,
+    SafetensorsError,
+    UnknownTensorError,
+    load_safetensors,
+    open_safetensors,
+    save_safetensors,
 )
 from s3torch.dcp.writer import S3StorageWriter
 
@@ -35,7 +45,16 @@ __all__ = [
     "RoundRobinPrefixStrategy",
     "S3CheckpointCatalog",
     "S3FileSystem",
+    "S3HuggingFaceStorageReader",
+    "S3HuggingFaceStorageWriter",
     "S3PrefixStrategyBase",
+    "S3Safetensors",
+    "S3SafetensorsSlice",
     "S3StorageReader",
     "S3StorageWriter",
+    "SafetensorsError",
+    "UnknownTensorError",
+    "load_safetensors",
+    "open_safetensors",
+    "save_safetensors",
 ]
