@@ -56,8 +56,7 @@ def emptied(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         stride = value.stride() if 0 not in value.stride() else torch.empty(value.shape).stride()
         made = torch.empty_strided(value.size(), stride, dtype=value.dtype)
-        made.untyped_storage().fill_(0)
-        return made
+        return made.fill_(0)
     if isinstance(value, dict):
         return {name: emptied(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -100,8 +99,8 @@ class Chunks(torch.Tensor):
         return made
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError(f"{function} of a tensor that is not whole")
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]  # a stub
+        raise NotImplementedError(f"{func} of a tensor that is not whole")
 
     def __create_write_items__(self, fqn: str, value: object) -> list[WriteItem]:
         return [

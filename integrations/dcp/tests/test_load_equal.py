@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -102,10 +103,7 @@ def quantized() -> torch.Tensor:
 
 
 KINDS: dict[str, Callable[[], torch.Tensor]] = {
-    **{
-        name: lambda dtype=dtype: numbers(Random(1), (300, 301), dtype)
-        for name, dtype in zip(NAMES.split(), TYPES, strict=True)
-    },
+    **{name: partial(numbers, Random(1), (300, 301), dtype) for name, dtype in zip(NAMES.split(), TYPES, strict=True)},
     "scalar": lambda: torch.tensor(2.5),
     "empty": lambda: torch.zeros(3, 0, 2),
     "transposed": lambda: torch.randn(300, 200).t(),
@@ -125,7 +123,11 @@ KINDS: dict[str, Callable[[], torch.Tensor]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_tensor(place: Place, tmp_path: Path, kind: str, how: str) -> None:
     torch.manual_seed(1)
-    saved = {"first": torch.randn(3), "value": KINDS[kind](), "nested": {"last": [torch.randn(2), "text"]}}
+    saved: dict[str, Any] = {
+        "first": torch.randn(3),
+        "value": KINDS[kind](),
+        "nested": {"last": [torch.randn(2), "text"]},
+    }
     if how == "stock":
         save_stock(saved, tmp_path)
         upload(tmp_path, place.store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -20,7 +21,7 @@ from s3torch.dcp._load_plan import StoredTensor, select
 from s3torch.dcp._placing import place
 from s3torch.dcp.errors import CheckpointError, CorruptCheckpointError
 
-__all__ = ["Loading", "Transform"]
+__all__ = ["Fill", "Loading", "Transform", "explained"]
 
 Transform = Callable[[ReadItem, Sequence[str], IO[bytes]], IO[bytes]]
 """Undoes what the bytes of an item went through when they were saved, named by descriptors."""
@@ -70,7 +71,7 @@ class Loading:
             held = 2 * item.info.length if where is None else 0  # the bytes as they come, and what is made of them
             target = None
             if not item.is_bytes:
-                target = self._resolve(item, planner)
+                target = self.resolve_read(item.read, planner)
                 if _storage_of(target) not in owned:
                     held += target.nbytes
                 _synchronize(target.device, devices)
@@ -150,25 +151,21 @@ class Loading:
         if not requests:
             return
         bound = None if memory is None else max(memory, 1)
-        try:
+        with explained(self.folder):
             read_pieces(self.client.engine, self.client.s3client_config, requests, memory=bound)
-        except ObjectNotFoundError as error:
-            raise CorruptCheckpointError(
-                f"the checkpoint {self.folder} is incomplete: s3://{error.bucket}/{error.key} is missing. It was"
-                " deleted after the save, or not copied with the rest: load another checkpoint"
-            ) from error
-        except InvalidRangeError as error:
-            raise CorruptCheckpointError(
-                f"the checkpoint {self.folder} is damaged: s3://{error.bucket}/{error.key} ends before the data that"
-                " the metadata places in it. It was replaced or cut short after the save: load another checkpoint"
-            ) from error
 
-    def _resolve(self, item: Item, planner: LoadPlanner) -> torch.Tensor:
-        target = planner.resolve_tensor(item.read).detach()
-        if target.size() != item.read.lengths:
+    def resolve_read(self, read: ReadItem, planner: LoadPlanner) -> torch.Tensor:
+        """Ask the planner for the tensor that an item goes into.
+
+        Args:
+            read: The item.
+            planner: Has the tensor.
+        """
+        target = planner.resolve_tensor(read).detach()
+        if target.size() != read.lengths:
             raise CheckpointError(
-                f"{item.name} of the checkpoint {self.folder}: {tuple(item.read.lengths)} elements are to be loaded"
-                f" into a tensor of {tuple(target.size())}. Give a tensor of the saved shape"
+                f"{read.storage_index.fqn} of the checkpoint {self.folder}: {tuple(read.lengths)} elements are to be"
+                f" loaded into a tensor of {tuple(target.size())}. Give a tensor of the saved shape"
             )
         return target
 
@@ -187,11 +184,11 @@ class Loading:
         """
         item = fill.item
         if fill.raw is not None:
-            raw, fill.raw = fill.raw, None
             if item.is_bytes:
+                raw, fill.raw = fill.raw, None
                 planner.load_bytes(item.read, self._open(item, raw))
                 return
-            self._decode(fill, raw)
+            self.decode(fill)
         elif fill.target is not None and not fill.target.is_inference():
             # Its memory has changed without torch's knowledge.
             torch.autograd.graph.increment_version(fill.target)
@@ -204,13 +201,22 @@ class Loading:
             return stream  # type: ignore[return-value]  # made a line above
         return io.BytesIO(self.transform(item.read, item.transforms, stream).read(-1))
 
-    def _decode(self, fill: Fill, raw: bytearray) -> None:
-        item, target = fill.item, fill.target
+    def decode(self, fill: Fill) -> torch.dtype:
+        """Make a tensor of what was read whole, and copy what is wanted of it.
+
+        Args:
+            fill: A tensor whose bytes have come.
+
+        Returns:
+            The type in which it is stored.
+        """
+        item, target, raw = fill.item, fill.target, fill.raw
         assert target is not None  # noqa: S101  # only bytes have none
+        assert raw is not None  # noqa: S101  # they have come
         stream = self._open(item, raw)
-        del raw
+        fill.raw = raw = None  # what was made of them is enough
         try:
-            tensor = torch.load(stream, map_location="cpu", weights_only=True)
+            tensor: torch.Tensor = torch.load(stream, map_location="cpu", weights_only=True)
             for dimension, (offset, length) in enumerate(
                 zip(item.read.storage_offsets, item.read.lengths, strict=True)
             ):
@@ -226,6 +232,7 @@ class Loading:
                 f" {self.folder} says {tuple(target.size())}. The object was replaced: load another checkpoint"
             )
         target.copy_(tensor)
+        return tensor.dtype
 
     def _name(self, item: Item) -> str:
         return f"s3://{self.folder.bucket}/{self.folder.key(item.info.relative_path)}"
@@ -251,6 +258,27 @@ class _Wave:
 
     fills: list[Fill] = field(default_factory=list)
     held: int = 0
+
+
+@contextmanager
+def explained(folder: Folder) -> Iterator[None]:
+    """Say what it means for a checkpoint if one of its files is not what it should be.
+
+    Args:
+        folder: The checkpoint.
+    """
+    try:
+        yield
+    except ObjectNotFoundError as error:
+        raise CorruptCheckpointError(
+            f"the checkpoint {folder} is incomplete: s3://{error.bucket}/{error.key} is missing. It was deleted after"
+            " the save, or not copied with the rest: load another checkpoint"
+        ) from error
+    except InvalidRangeError as error:
+        raise CorruptCheckpointError(
+            f"the checkpoint {folder} is damaged: s3://{error.bucket}/{error.key} ends before the data that the"
+            " metadata places in it. It was replaced or cut short after the save: load another checkpoint"
+        ) from error
 
 
 def _owned_storages(planner: LoadPlanner) -> set[int | None]:

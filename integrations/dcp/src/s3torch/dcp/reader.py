@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast, get_args
 
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import Metadata
@@ -12,10 +13,16 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner
 from torch.futures import Future
 
 from s3torch.client import S3Client, S3ClientConfig, UserAgent
+from s3torch.dcp._broadcast import make_offer, run_shared
+from s3torch.dcp._broadcast_plan import Broadcast, Share, share_plans
 from s3torch.dcp._folder import parse_folder
-from s3torch.dcp._loading import Loading
+from s3torch.dcp._items import find_items
+from s3torch.dcp._loading import Loading, explained
 from s3torch.dcp._metadata import read_metadata
-from s3torch.readers import S3ReaderConstructor, S3ReaderConstructorProtocol
+from s3torch.dcp.errors import CheckpointNotFoundError
+from s3torch.dcp.s3_file_system import S3FileSystem
+from s3torch.readers import ItemRange, S3ReaderConstructor, S3ReaderConstructorProtocol
+from s3torch.readers.constructor import DCPOptimizedConstructor
 
 __all__ = ["S3StorageReader"]
 
@@ -37,6 +44,8 @@ class S3StorageReader(FileSystemReader):
         endpoint: URL of an S3-compatible store; None takes the environment's, the profile's or Amazon's.
         memory_budget: Bytes of memory to use beside the tensors that are loaded into; an item that has to be read whole
             and is larger is read alone.
+        broadcast: What several ranks need alike is read by each of them (``never``), or by one rank of each host
+            (``host``) or of the whole job (``job``) and sent to the others through the process group. ``auto`` chooses.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -52,6 +61,7 @@ class S3StorageReader(FileSystemReader):
         *,
         endpoint: str | None = None,
         memory_budget: int = _MEMORY_BUDGET,
+        broadcast: Broadcast = "auto",
         _extension_registry: Any = None,
     ) -> None:
         # Not FileSystemReader's own: that makes a local path of the URI.
@@ -60,7 +70,10 @@ class S3StorageReader(FileSystemReader):
             raise TypeError(f"memory_budget must be an int, got {type(memory_budget).__name__}")
         if memory_budget < 1:
             raise ValueError(f"memory_budget must be positive, got {memory_budget}")
+        if broadcast not in get_args(Broadcast):
+            raise ValueError(f"unknown broadcast {broadcast!r}; expected one of {', '.join(get_args(Broadcast))}")
         self._memory_budget = memory_budget
+        self._broadcast: Broadcast = broadcast
         self._reader_constructor = reader_constructor
         kind = S3ReaderConstructor.get_reader_type_string(reader_constructor) if reader_constructor else "direct"
         self._client = S3Client(
@@ -70,6 +83,8 @@ class S3StorageReader(FileSystemReader):
             s3client_config=s3client_config,
         )
         self._metadata: Metadata | None = None
+        self._refusal: Exception | None = None
+        self.fs = S3FileSystem(s3_client=self._client, reader_constructor=reader_constructor)  # type: ignore[assignment]  # as torch's, on S3
         self.transforms = _make_transforms(_extension_registry)
         self.storage_data = {}
         self.load_id = uuid.uuid4().hex
@@ -127,7 +142,16 @@ class S3StorageReader(FileSystemReader):
             CheckpointVersionError: It takes another torch, or a package that is missing.
             S3Exception: The store refused.
         """
-        metadata = read_metadata(self._client, self._folder, kwargs.get("rank"))
+        rank = kwargs.get("rank")
+        try:
+            metadata = read_metadata(self._client, self._folder, rank)
+        except Exception as error:
+            first, self._refusal = self._refusal, error if rank is None else None
+            if rank is None or first is None:
+                raise
+            # torch has asked for the metadata of all ranks before, and would make one AssertionError of both errors.
+            return cast("Metadata", _NoMetadata(first if isinstance(error, CheckpointNotFoundError) else error))
+        self._refusal = None
         assert metadata.storage_meta is not None  # noqa: S101  # read_metadata has seen to it
         metadata.storage_meta.load_id = self.load_id
         return metadata
@@ -141,10 +165,40 @@ class S3StorageReader(FileSystemReader):
             args: Nothing.
             kwargs: ``rank`` and ``use_collectives``.
         """
+        if isinstance(metadata, _NoMetadata):
+            raise metadata.error
         self._metadata = metadata
         self.storage_data = metadata.storage_data
         self.rank = kwargs.get("rank")
         self.use_collectives = kwargs.get("use_collectives", True)
+
+    def prepare_local_plan(self, plan: LoadPlan) -> LoadPlan:
+        """Tell the coordinator whether this rank can share what it reads.
+
+        Args:
+            plan: This rank's plan.
+
+        Returns:
+            The plan, with that.
+        """
+        if (
+            self._broadcast in ("auto", "never")
+            or self._reader_constructor is not None
+            or plan.storage_data is not None
+        ):
+            return plan
+        return replace(plan, storage_data=make_offer())
+
+    def prepare_global_plan(self, plans: list[LoadPlan]) -> list[LoadPlan]:
+        """Decide, on the coordinator, what is read by one rank for others.
+
+        Args:
+            plans: All ranks' plans.
+
+        Returns:
+            The plans, each with its share.
+        """
+        return share_plans(plans, self._broadcast, self.storage_data, self._metadata)
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Load what a plan asks for.
@@ -160,6 +214,8 @@ class S3StorageReader(FileSystemReader):
             CheckpointError: The checkpoint does not hold what was planned.
             S3Exception: The store failed.
         """
+        if self._reader_constructor is not None:
+            return self._read_through(self._reader_constructor, plan, planner)
         loading = Loading(
             self._client,
             self._folder,
@@ -168,13 +224,41 @@ class S3StorageReader(FileSystemReader):
             self.transforms.transform_load_stream,
             self._memory_budget,
         )
-        loading.run(plan.items, planner)
+        if isinstance(plan.storage_data, Share):
+            run_shared(plan.storage_data, plan.items, planner, loading)
+        else:
+            loading.run(plan.items, planner)
         done: Future[None] = Future()
         done.set_result(None)
         return done
 
+    def _read_through(
+        self, constructor: S3ReaderConstructorProtocol, plan: LoadPlan, planner: LoadPlanner
+    ) -> Future[None]:
+        """Load as torch does, one item after the other, through readers of the files."""
+        # Readers that know the plan read ahead, and need the items in the order in which they lie.
+        items = find_items(plan.items, self.storage_data, self._folder)
+        if isinstance(constructor, DCPOptimizedConstructor):
+            ranges: dict[str, list[ItemRange]] = {}
+            for item in items:
+                key, start = self._folder.key(item.info.relative_path), item.info.offset
+                ranges.setdefault(key, []).append(ItemRange(start, start + item.info.length))
+            constructor.set_item_ranges_by_file(ranges)
+        with explained(self._folder):
+            return super().read_data(replace(plan, items=[item.read for item in items]), planner)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.path!r}, region={self._client._region!r})"  # noqa: SLF001  # asks no store
+
+
+class _NoMetadata:
+    """Stands for metadata that could not be read: whatever is asked of it is answered with the reason."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.error
 
 
 def _make_transforms(registry: Any) -> Any:
