@@ -155,7 +155,10 @@ def load_sharded(
     size = _rest_size(metadata)
     if size is not None:
         state[_REST_ITEM] = torch.empty(size, dtype=torch.uint8)
-    dcp.load(state, storage_reader=reader, planner=DefaultLoadPlanner(allow_partial_load=not strict))
+    # torch drops tensors of which a process has no shard while it "flattens" them, and then takes the checkpoint for
+    # one of its own old format.
+    planner = DefaultLoadPlanner(flatten_sharded_tensors=False, allow_partial_load=not strict)
+    dcp.load(state, storage_reader=reader, planner=planner)
     set_shards(model, optimizers, name, state, strict)
     if size is None:  # saved by Lightning itself
         return plugin.load_checkpoint(str(S3Uri(place.bucket, f"{place.key}/{_REST_FILE}")), None, weights_only)

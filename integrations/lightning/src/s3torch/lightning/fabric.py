@@ -10,9 +10,10 @@ __all__ = ["S3FSDPStrategy", "S3ModelParallelStrategy"]
 
 
 class S3FSDPStrategy(FabricShards, FSDPStrategy):
-    """Fabric's ``FSDPStrategy`` for checkpoints in S3, sharded or as one object.
+    """Fabric's ``FSDPStrategy`` for checkpoints in S3.
 
-    Takes the same arguments. The store's options are those of the plugin:
+    Takes the same arguments, which also say whether a checkpoint is one object or sharded. The store's options are
+    those of the plugin:
     ``Fabric(plugins=[S3LightningCheckpoint(...)], strategy=S3FSDPStrategy(...))``; without one, the environment's.
     Paths that are not on S3 are left to Lightning.
     """
@@ -21,9 +22,10 @@ class S3FSDPStrategy(FabricShards, FSDPStrategy):
 
 
 class S3ModelParallelStrategy(FabricShards, ModelParallelStrategy):
-    """Fabric's ``ModelParallelStrategy`` (FSDP2, tensor parallelism) for checkpoints in S3, sharded or as one object.
+    """Fabric's ``ModelParallelStrategy`` (FSDP2, tensor parallelism) for checkpoints in S3.
 
-    Takes the same arguments. The store's options are those of the plugin:
+    Takes the same arguments, which also say whether a checkpoint is one object or sharded. The store's options are
+    those of the plugin:
     ``Fabric(plugins=[S3LightningCheckpoint(...)], strategy=S3ModelParallelStrategy(...))``; without one, the
     environment's. Paths that are not on S3 are left to Lightning.
     """

@@ -10,7 +10,7 @@ __all__ = ["S3FSDPStrategy", "S3ModelParallelStrategy"]
 
 
 class S3FSDPStrategy(TrainerShards, FSDPStrategy):
-    """Lightning's ``FSDPStrategy`` for checkpoints in S3, as one object or sharded.
+    """Lightning's ``FSDPStrategy`` for checkpoints in S3.
 
     Takes the same arguments. With ``state_dict_type="sharded"`` each process writes its own shards, and the folder is
     a checkpoint once all have; ``"full"`` gathers one object, which the plugin saves. The store's options are those of
@@ -23,7 +23,7 @@ class S3FSDPStrategy(TrainerShards, FSDPStrategy):
 
 
 class S3ModelParallelStrategy(TrainerShards, ModelParallelStrategy):
-    """Lightning's ``ModelParallelStrategy`` (FSDP2, tensor parallelism) for checkpoints in S3, sharded or as one object.
+    """Lightning's ``ModelParallelStrategy`` (FSDP2, tensor parallelism) for checkpoints in S3.
 
     Takes the same arguments. By default each process writes its own shards, and the folder is a checkpoint once all
     have; ``save_distributed_checkpoint=False`` gathers one object, which the plugin saves. The store's options are
