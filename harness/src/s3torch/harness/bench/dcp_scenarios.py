@@ -64,7 +64,6 @@ DCP_SCENARIOS: tuple[Scenario, ...] = (
         _FAST_LOADS,
         (Requirement(Figure.RATE, 0.7, "floor"), Requirement(Figure.RATE, 3.0, "original"), _MEMORY),
         content=Content.CHECKPOINT,
-        is_counted=True,
     ),
     Scenario(
         "dcp-partial",
