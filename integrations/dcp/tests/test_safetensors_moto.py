@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 import textwrap
@@ -26,7 +27,7 @@ from s3torch.dcp import (
 )
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer
+    from s3torch.harness.servers import MotoServer, Origin
 
 pytestmark = [pytest.mark.usefixtures("dummy_aws_env"), pytest.mark.timeout(300)]
 
@@ -86,38 +87,40 @@ MEASURE = """
     from s3torch.client import S3ClientConfig
     from s3torch.dcp import load_safetensors, save_safetensors
 
-    uri, region, endpoint = sys.argv[1:]
-    where = {"region": region, "endpoint": endpoint, "s3client_config": S3ClientConfig(force_path_style=True)}
+    sink, source, bucket = sys.argv[1:]
+    where = {"region": "us-east-1", "s3client_config": S3ClientConfig(force_path_style=True)}
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-    warm = uri.replace("model.", "warm.")
-    save_safetensors({"a": torch.zeros(3_000_000)}, warm, **where)  # imports, connections
-    load_safetensors(warm, **where)
+    uri = f"s3://{bucket}/model.safetensors"
+    save_safetensors({"a": torch.zeros(3_000_000)}, uri, endpoint=sink, **where)  # imports, connections
+    load_safetensors(uri, endpoint=source, names=["layer.0"], **where)
     before = peak()
-    state = {f"layer.{number}": torch.full((4, 1024, 1024), float(number)) for number in range(16)}
+    state = load_safetensors(uri, endpoint=source, **where)
     size = sum(tensor.nbytes for tensor in state.values())
-    save_safetensors(state, uri, **where)
-    print(peak() - before - size)
-    del state
-    state = load_safetensors(uri, **where)
     assert len(state) == 16 and all((state[f"layer.{n}"] == n).all() for n in range(16))
+    print(peak() - before - size)
+    save_safetensors(state, uri, endpoint=sink, **where)
     print(peak() - before - size)
     print(size)
 """
 
 
 @pytest.mark.slow
-def test_memory_beside_the_tensors_is_small(s3_bucket: str, where: dict[str, Any]) -> None:
-    uri = f"s3://{s3_bucket}/model.safetensors"
-    command = [sys.executable, "-c", textwrap.dedent(MEASURE), uri, where["region"], where["endpoint"]]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+def test_memory_beside_the_tensors_is_small(origin: Origin) -> None:
+    bucket = origin.create_bucket("safetensors-memory")
+    state = {f"layer.{number}": torch.full((4, 1024, 1024), float(number)) for number in range(16)}
+    safetensors.torch.save_file(state, origin.root / bucket / "model.safetensors")
+    arguments = [origin.discard_endpoint, origin.endpoint, bucket]
+    command = [sys.executable, "-c", textwrap.dedent(MEASURE), *arguments]
+    environment = os.environ | origin.env()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    saving, both, size = map(int, done.stdout.split())
+    loading, both, size = map(int, done.stdout.split())
     assert size == 256 << 20
-    assert saving < 48 << 20
-    assert both < 48 << 20
+    assert loading < 32 << 20
+    assert both < 32 << 20
 
 
 # ------------------------------------------------------------------------------------------------------- two processes
@@ -154,12 +157,12 @@ def local(value: Any) -> torch.Tensor:
 def be_rank(rank: int, rendezvous: str, bucket: str, where: dict[str, Any]) -> None:
     torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=WORLD_SIZE)
     try:
-        for name, options in (
-            ("parts", {"save_distributed": True}),
-            ("both", {"save_distributed": True, "enable_consolidation": True}),
-        ):
+        for name in ("parts", "both"):
             uri = f"s3://{bucket}/{name}"
-            dcp.save(state_of(rank), storage_writer=S3HuggingFaceStorageWriter(uri, **options, **where))
+            writer = S3HuggingFaceStorageWriter(
+                uri, save_distributed=True, enable_consolidation=name == "both", **where
+            )
+            dcp.save(state_of(rank), storage_writer=writer)
             loaded = state_of(rank, is_empty=True)
             dcp.load(loaded, storage_reader=S3HuggingFaceStorageReader(uri, **where))
             for key, value in state_of(rank).items():
