@@ -16,7 +16,9 @@ PACKAGES = (
     "s3torch.writer",
     "s3torch.datasets",
     "s3torch.checkpoint",
+    "s3torch.dcp",
     "s3torchconnector",
+    "s3torchconnector.dcp",
     "s3torch.harness.servers",
     "s3torch.harness.conformance",
 )
