@@ -29,14 +29,15 @@ def test_all_ranks_write_under_the_coordinators_name() -> None:
 
 def test_a_plan_of_another_save_leaves_the_rank_its_own_name() -> None:
     (old,) = assign_names([give_ticket(SavePlan([]), "old")], "attempt", prefix)
-    for storage_data in (old.storage_data, None, "something else", give_ticket(SavePlan([]), "new").storage_data):
-        names = names_for(storage_data, "new", lambda: "own_")
-        assert names.name(0, ".distcp") == "own_new_0.distcp"
+    others = (old.storage_data, None, "something else", give_ticket(SavePlan([]), "new").storage_data)
+    chosen = [names_for(storage_data, "new", lambda: "own_") for storage_data in others]
+    assert all(re.fullmatch(r"own_[0-9a-f]{16}_0\.distcp", names.name(0, ".distcp")) for names in chosen)
+    assert len({names.attempt for names in chosen} | {"attempt", "new"}) == len(others) + 2
 
 
 def test_a_plan_that_lost_its_ticket_is_nobodys() -> None:
     (plan,) = assign_names([SavePlan([])], "attempt", prefix)
-    assert names_for(plan.storage_data, "new", lambda: "own_").attempt == "new"
+    assert names_for(plan.storage_data, "new", lambda: "own_").attempt != "attempt"
 
 
 def test_ranks_that_plan_alone_keep_their_number() -> None:

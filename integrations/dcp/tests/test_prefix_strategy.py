@@ -62,9 +62,9 @@ def test_prefixes_take_turns() -> None:
         lambda: RoundRobinPrefixStrategy(["a", ""]),
         lambda: RoundRobinPrefixStrategy(["/a"]),
         lambda: RoundRobinPrefixStrategy([1]),  # type: ignore[list-item]  # what is tested
-        lambda: RoundRobinPrefixStrategy(["a"], epoch_num=-1),
+        lambda: RoundRobinPrefixStrategy(["a"], epoch_num=1.5),  # type: ignore[arg-type]  # what is tested
         lambda: BinaryPrefixStrategy(epoch_num="1"),  # type: ignore[arg-type]  # what is tested
-        lambda: BinaryPrefixStrategy(epoch_num=-1),
+        lambda: BinaryPrefixStrategy(epoch_num=True),
         lambda: BinaryPrefixStrategy(min_prefix_length=0),
         lambda: HexPrefixStrategy(prefix_count=0),
         lambda: HexPrefixStrategy(prefix_count=True),

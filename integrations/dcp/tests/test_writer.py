@@ -32,7 +32,7 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
 
-from s3torch.client import S3Exception, ServerError
+from s3torch.client import PreconditionFailedError, PutOptions, S3Exception, ServerError
 from s3torch.dcp import CheckpointExistsError, HexPrefixStrategy, S3StorageWriter
 from s3torch.dcp._item_info import payload_offset
 from s3torch.harness.conformance.tapping import EngineTap
@@ -175,6 +175,7 @@ def test_of_two_saves_that_must_not_overwrite_one_commits(place: Place, tmp_path
     tap.call_before(1, lambda: save(small_state(2), place.writer(overwrite=False)))
     with pytest.raises(CheckpointExistsError):
         save(small_state(1), writer)
+    assert len(place.names()) == 2  # those of the other save
     assert_same(load_stock(place.download(tmp_path), small_state(2)), small_state(2))
 
 
@@ -191,12 +192,37 @@ def test_a_commit_whose_answer_was_lost_is_recognised(place: Place, tmp_path: Pa
     assert_same(load_stock(place.download(tmp_path), small_state(1)), small_state(1))
 
 
+def test_a_condition_of_the_clients_own_stays_what_it_is(place: Place) -> None:
+    save(small_state(1), place.writer())
+    config = place.config(put_options=PutOptions(if_none_match=True))
+    writer = S3StorageWriter("us-east-1", URI, config, endpoint=place.endpoint)
+    with pytest.raises(PreconditionFailedError):
+        save(small_state(2), writer)
+
+
 def test_nothing_exists_before_the_last_request(place: Place) -> None:
     tap = EngineTap("memory")
     save(small_state(1), place.writer(engine=tap, thread_count=2))
     asked = tap.requests()
     assert [request.operation for request in asked] == ["GetObject", "PutObject", "PutObject", "PutObject"]
     assert asked[-1].keys == (f"{FOLDER}/.metadata",)
+
+
+def test_of_two_saves_at_once_the_last_commit_wins_whole(place: Place, tmp_path: Path) -> None:
+    tap = EngineTap("memory")
+    count = 4
+    for number in range(count):
+        tap.clear()
+        other = place.writer(thread_count=2)
+        tap.call_before(number, lambda other=other: save(small_state(1), other))  # type: ignore[misc]  # a lambda's default
+        save(small_state(2), place.writer(engine=tap, thread_count=2))
+        assert len(tap.requests()) == count
+        assert_same(load_stock(place.download(tmp_path / str(number)), small_state(2)), small_state(2))
+    # The other way round: what was begun first commits last.
+    tap.clear()
+    tap.call_before(count - 1, lambda: save(small_state(3), place.writer()))
+    save(small_state(4), place.writer(engine=tap, thread_count=2))
+    assert_same(load_stock(place.download(tmp_path / "last"), small_state(4)), small_state(4))
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -305,6 +331,7 @@ def test_a_missing_bucket_is_told_before_any_data_is_resolved(place: Place) -> N
         ({"path": URI, "no_such_option": 1}, TypeError),
         ({"path": URI, "serialization_format": "pickle"}, ValueError),
         ({"path": URI, "s3client_config": {}}, TypeError),
+        ({"path": URI, "prefix_strategy": "__0_"}, TypeError),
     ],
 )
 def test_bad_arguments_fail_at_once(arguments: dict[str, Any], error: type[Exception]) -> None:

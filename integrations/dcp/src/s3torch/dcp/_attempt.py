@@ -6,7 +6,7 @@ or that runs beside another, damages nothing.
 
 The coordinator chooses the attempt's name and sends it to all ranks in the plan. A planner that caches plans hands out
 the plan of an earlier save, with the names of that one. Each rank therefore puts a ticket into its local plan, and
-writes under the names it is sent only if they bear that ticket; otherwise the ticket is the attempt's name.
+writes under the names it is sent only if they bear that ticket; otherwise it chooses an attempt's name of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Names:
     attempt: str
     """The attempt's name."""
     ticket: str
-    """The rank's own name for the attempt."""
+    """What the rank recognises its plan by."""
 
     def name(self, number: int, suffix: str) -> str:
         """Return the name of an object, relative to the checkpoint's folder.
@@ -89,4 +89,4 @@ def names_for(storage_data: object, ticket: str, prefix: Callable[[], str]) -> N
     """
     if isinstance(storage_data, Names) and storage_data.ticket == ticket:
         return storage_data
-    return Names(prefix(), ticket, ticket)
+    return Names(prefix(), make_ticket(), ticket)

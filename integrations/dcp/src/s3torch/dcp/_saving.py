@@ -21,7 +21,7 @@ from s3torch.dcp._stopping import Stop, StoppingEngine
 from s3torch.dcp._write_item import ItemWriter
 from s3torch.dcp._write_safetensors import write_safetensors
 
-__all__ = ["save_files"]
+__all__ = ["remove_files", "save_files"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def save_files(
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    key: str
+    name: str
     results: list[WriteResult]
 
 
@@ -130,10 +130,10 @@ class _Crew:
             return PutObjectStream(self._engine, self._config, self._folder.bucket, key, size=size)
 
         if file.is_safetensors:
-            return _Written(key, write_safetensors(open_stream, file, self._resolve_tensor))
+            return _Written(file.name, write_safetensors(open_stream, file, self._resolve_tensor))
         with open_stream() as stream:
             results = [self._writer.write(stream, file.name, item, self._resolve(item)) for item in file.items]
-        return _Written(key, results)
+        return _Written(file.name, results)
 
     def _resolve(self, item: WriteItem) -> torch.Tensor | io.BytesIO:
         self._stop.check()
@@ -155,11 +155,23 @@ class _Crew:
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
-        keys = [written.key for written in self._written]
-        try:
-            left = self._client.delete_objects(self._folder.bucket, keys) if keys else []
-        except S3Exception as error:
-            _log.warning("%d objects of a failed save may remain in %s: %s", len(keys), self._folder, error)
-            return
-        for failure in left:
-            _log.warning("%s of a failed save remains: %s", failure.key, failure.message)
+        remove_files(self._client, self._folder, [written.name for written in self._written])
+
+
+def remove_files(client: S3Client, folder: Folder, names: Sequence[str]) -> None:
+    """Remove what a failed save has written, as far as that can be done; what is left is logged.
+
+    Args:
+        client: Where they are.
+        folder: The checkpoint's folder.
+        names: The files' names, relative to the folder.
+    """
+    if not names:
+        return
+    try:
+        left = client.delete_objects(folder.bucket, [folder.key(name) for name in names])
+    except S3Exception as error:
+        _log.warning("%d objects of a failed save may remain in %s: %s", len(names), folder, error)
+        return
+    for failure in left:
+        _log.warning("%s of a failed save remains in %s: %s", failure.key, folder, failure.message)

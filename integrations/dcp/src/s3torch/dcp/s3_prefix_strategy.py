@@ -193,11 +193,11 @@ def _check_prefix(prefix: object) -> None:
 
 def _check_epoch(epoch_num: object) -> None:
     if epoch_num is not None:
-        _check_int("epoch_num", epoch_num, 0)
+        _check_int("epoch_num", epoch_num)
 
 
-def _check_int(name: str, value: object, least: int) -> None:
+def _check_int(name: str, value: object, least: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{name} must be an int, got {value!r}")  # noqa: TRY004  # the contract says ValueError
-    if value < least:
+        raise ValueError(f"{name} must be an int, got {value!r}")  # noqa: TRY004  # as in the original
+    if least is not None and value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -24,13 +24,14 @@ from s3torch.client import (
     PreconditionFailedError,
     S3Client,
     S3ClientConfig,
+    S3Exception,
     S3NotFoundError,
     UserAgent,
 )
 from s3torch.dcp._attempt import assign_names, give_ticket, make_ticket, names_for
 from s3torch.dcp._folder import METADATA, Folder, parse_folder
 from s3torch.dcp._save_plan import plan_files
-from s3torch.dcp._saving import save_files
+from s3torch.dcp._saving import remove_files, save_files
 from s3torch.dcp._tensor_archive import ArchiveMaker
 from s3torch.dcp._write_item import ItemWriter, StreamTransform
 from s3torch.dcp.errors import CheckpointExistsError
@@ -99,6 +100,8 @@ class S3StorageWriter(StorageWriter):
             raise TypeError(f"thread_count must be an int, got {type(thread_count).__name__}")
         if thread_count < 1:
             raise ValueError(f"thread_count must be at least 1, got {thread_count}")
+        if prefix_strategy is not None and not callable(prefix_strategy):
+            raise TypeError(f"prefix_strategy must be an S3PrefixStrategyBase, got {type(prefix_strategy).__name__}")
         self._client = S3Client(
             region, endpoint=endpoint, user_agent=UserAgent(["md/dcp"]), s3client_config=s3client_config
         )
@@ -244,9 +247,15 @@ class S3StorageWriter(StorageWriter):
         try:
             self._client.put(folder.bucket, key, content, options=options)
         except PreconditionFailedError as error:
-            # It may be our own: that of a request whose answer was lost, and which was sent again.
-            if self._client.read(folder.bucket, key) != content:
-                raise self._exists(folder) from error
+            if self.overwrite:
+                raise  # the condition is one of the client's options
+            held = self._try_to_read(folder, key)
+            if held == content:
+                return  # the answer to a first request was lost, and so it was sent again
+            if held is not None:
+                files = {info.relative_path for info in metadata.storage_data.values()}
+                remove_files(self._client, folder, sorted(files))
+            raise self._exists(folder) from error
 
     def storage_meta(self) -> StorageMeta | None:
         """Return what identifies this save."""
@@ -282,6 +291,12 @@ class S3StorageWriter(StorageWriter):
             return
         if not self.overwrite:
             raise self._exists(folder)
+
+    def _try_to_read(self, folder: Folder, key: str) -> bytes | None:
+        try:
+            return self._client.read(folder.bucket, key)
+        except S3Exception:
+            return None
 
     def _exists(self, folder: Folder) -> CheckpointExistsError:
         return CheckpointExistsError(
