@@ -48,7 +48,7 @@ def test_saving_returns_before_the_upload(saving: Any, gate: Any, keys: Callable
 def test_what_is_saved_is_what_was_there(saving: Any, gate: Any) -> None:
     shared = torch.zeros(1000)
     large = torch.ones(1 << 20)
-    state = {"weight": shared, "view": shared[10:20], "large": large, "list": [1]}
+    state: dict[str, Any] = {"weight": shared, "view": shared[10:20], "large": large, "list": [1]}
     saving.save_checkpoint(state, URI)
     shared += 1
     large.zero_()
@@ -220,6 +220,7 @@ def run_program(server: MotoServer, uri: str, rest: str = "") -> subprocess.Pope
     return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_a_program_that_does_not_wait_saves_all_the_same(
     moto_server: MotoServer, s3_bucket: str, dummy_aws_env: None
 ) -> None:
@@ -229,6 +230,7 @@ def test_a_program_that_does_not_wait_saves_all_the_same(
     assert plugin.load_checkpoint(f"s3://{s3_bucket}/a.ckpt")["weight"].sum() == 8 << 20
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_waiting_leaves_nothing_behind(
     moto_server: MotoServer, s3_bucket: str, dummy_aws_env: None
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeGuard, cast
 
 from torch.distributed.checkpoint.state_dict import (
@@ -12,7 +13,13 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType
+from torch.distributed.fsdp import (
+    FullOptimStateDictConfig,
+    FullStateDictConfig,
+    FullyShardedDataParallel,
+    OptimStateKeyType,
+    StateDictType,
+)
 from torch.distributed.tensor import DTensor
 from torch.nn import Module
 from torch.optim import Optimizer
@@ -86,16 +93,41 @@ def set_full_state(
         state: The model's state.
         strict: Whether the model's keys must be the loaded ones.
     """
-    options = StateDictOptions(full_state_dict=True, strict=strict)
-    set_model_state_dict(model, state, options=options)
-    for optimizer, values in optimizers.items():
-        if any(isinstance(key, int) for key in values["state"]):
-            values = FullyShardedDataParallel.rekey_optim_state_dict(values, OptimStateKeyType.PARAM_NAME, model)  # noqa: PLW2901  # the same by other keys
-        set_optimizer_state_dict(model, optimizer, values, options=options)
+    is_wrapped = _is_wrapped(model)
+    with _whole_tensors(model) if is_wrapped else nullcontext():
+        if is_wrapped:
+            model.load_state_dict(state, strict=strict)
+        else:
+            set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True, strict=strict))
+        for optimizer, stored in optimizers.items():
+            by_name = stored
+            if any(isinstance(key, int) for key in stored["state"]):
+                by_name = FullyShardedDataParallel.rekey_optim_state_dict(stored, OptimStateKeyType.PARAM_NAME, model)
+            if is_wrapped:
+                optimizer.load_state_dict(FullyShardedDataParallel.optim_state_dict_to_load(model, optimizer, by_name))
+            else:
+                options = StateDictOptions(full_state_dict=True, strict=strict)
+                set_optimizer_state_dict(model, optimizer, by_name, options=options)
+
+
+def _whole_tensors(model: Module) -> AbstractContextManager[Any]:
+    """Let a wrapped model take and give whole tensors, in every process."""
+    return cast(
+        "AbstractContextManager[Any]",
+        FullyShardedDataParallel.state_dict_type(
+            model,
+            StateDictType.FULL_STATE_DICT,
+            FullStateDictConfig(offload_to_cpu=True, rank0_only=False),
+            FullOptimStateDictConfig(offload_to_cpu=True, rank0_only=False),
+        ),
+    )
+
+
+def _is_wrapped(model: Module) -> bool:
+    return any(isinstance(module, FullyShardedDataParallel) for module in model.modules())
 
 
 def _is_spread(value: object) -> TypeGuard[Module]:
     return isinstance(value, Module) and (
-        any(isinstance(module, FullyShardedDataParallel) for module in value.modules())
-        or any(isinstance(parameter, DTensor) for parameter in value.parameters())
+        _is_wrapped(value) or any(isinstance(parameter, DTensor) for parameter in value.parameters())
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lightning.fabric.strategies import FSDPStrategy, ModelParallelStrategy
+from lightning.fabric.strategies.fsdp import FSDPStrategy
+from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
 
 from s3torch.lightning._strategy import FabricShards
 
