@@ -150,7 +150,7 @@ def check_resume(make: Callable[[], Any], folder: str, *, is_sharded: bool, plug
     assert trainer.ckpt_path == f"{folder}/last.ckpt"
     assert trainer.global_step == 3 * 3
     assert len(second.losses) == 3, "one epoch"
-    # On the CPU, torch's FSDP goes another way in the second step after whole tensors were taken from it or given to it.
+    # On the CPU, torch's FSDP goes another way from the second step after whole tensors were taken or given.
     exact = len(whole.losses) if is_sharded or not isinstance(make(), S3FSDPStrategy) else len(first.losses) + 1
     assert (first.losses + second.losses)[:exact] == pytest.approx(whole.losses[:exact], rel=1e-6)
     check_tidy(f"{folder}/last.ckpt") if is_sharded else None
