@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from s3torchconnector.dcp import S3StorageReader, S3StorageWriter
-
 from s3torch.harness.bench.subjects import distributed
 from s3torch.harness.bench.subjects.task import Subject, Task
 from s3torchconnector import S3ClientConfig
+from s3torchconnector.dcp import S3StorageReader, S3StorageWriter
 
 _CONFIG = S3ClientConfig(force_path_style=True)
 
