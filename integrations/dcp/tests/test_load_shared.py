@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -113,10 +114,19 @@ def test_large_items_are_spread_over_the_ranks() -> None:
     shares = share([plan(rank, "x", *reads) for rank in range(4)])
     counts = dict.fromkeys(range(4), 0)
     for batch in shares[0].batches:
-        assert sum(item.nbytes for item in batch) <= (64 << 20) + 20_000_000
+        assert sum(item.nbytes for item in batch) <= (48 << 20) + 20_000_000
         for item in batch:
             counts[item.root] += item.nbytes
     assert set(counts.values()) == {80_000_000}
+
+
+def test_small_neighbours_are_read_by_one_rank() -> None:
+    shares = share(
+        [plan(rank, "x", *(read("a", start, 1000) for start in range(0, 400_000, 1000))) for rank in range(4)]
+    )
+    roots = [item.root for batch in shares[0].batches for item in batch]
+    assert len(roots) == 400
+    assert sum(before != after for before, after in itertools.pairwise(roots)) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3torch.client import GetRequest, GetResult, ObjectChangedError, S3ClientConfig, ServerError, Transfer
+from s3torch.client import (
+    GetRequest,
+    GetResult,
+    InvalidRangeError,
+    ObjectChangedError,
+    S3ClientConfig,
+    ServerError,
+    Transfer,
+)
+from s3torch.client.jobs import Job, run_jobs
 from s3torch.client.memory import MemoryEngine, MemoryStore
 from s3torch.client.protocols import EngineContext, Into
-from s3torch.client.scatter import plan_fetches, read_scattered
+from s3torch.client.scatter import Piece, plan_fetches, read_pieces, read_scattered
 from s3torch.client.transfers import DoneTransfer
 
 KIB = 1024
@@ -158,3 +167,107 @@ def test_an_interrupt_cancels_what_is_in_flight() -> None:
     with pytest.raises(KeyboardInterrupt):
         read_scattered(engine, CONFIG, engine.request, [(at, view[at : at + MIB]) for at in range(0, 3 * MIB, MIB)])
     assert len(cancelled) == 3
+
+
+@settings(deadline=None, max_examples=60)
+@given(stretches=STRETCHES, helpers=st.integers(0, 2), memory=st.sampled_from([None, 1, MIB]), data=st.data())
+def test_pieces_of_several_objects_come_together(
+    stretches: list[tuple[int, int]], helpers: int, memory: int | None, data: st.DataObject
+) -> None:
+    engine = Engine(helpers=helpers)
+    engine.store.write("bucket", "other", DATA[::-1], CONFIG.put_options)
+    contents = {"key": DATA, "other": DATA[::-1]}
+    found: dict[tuple[str, int], bytes] = {}
+    buffers: dict[tuple[str, int], bytearray] = {}
+    sources = []
+    for key in contents:
+        pieces = []
+        for number, (start, end) in enumerate(stretches):
+            if data.draw(st.booleans()):
+                buffer = buffers[key, number] = bytearray(end - start)
+                pieces.append(Piece(start, end, memoryview(buffer)))
+            else:
+
+                def take(view: memoryview, key: str = key, number: int = number) -> None:
+                    assert not view.readonly
+                    found[key, number] = bytes(view)
+
+                pieces.append(Piece(start, end, take))
+        sources.append((GetRequest("bucket", key), pieces))
+    read_pieces(engine, CONFIG, sources, memory=memory)
+    found.update({place: bytes(buffer) for place, buffer in buffers.items()})
+    for key, content in contents.items():
+        for number, (start, end) in enumerate(stretches):
+            assert found.get((key, number), b"") == content[start:end]
+
+
+def test_what_comes_in_one_piece_is_not_cut() -> None:
+    plan = plan_fetches([(0, 12 * MIB), (12 * MIB, 24 * MIB)], PART, uncut={1})
+    assert [(fetch.start, fetch.end, fetch.is_direct) for fetch in plan][-1] == (12 * MIB, 24 * MIB, False)
+    assert len(plan) == 4
+
+
+def test_an_object_replaced_between_the_first_responses_is_an_error() -> None:
+    engine = Engine()
+
+    def replace_it() -> None:
+        if len(engine.requests) == 2:
+            engine.store.write("bucket", "key", DATA[::-1], CONFIG.put_options)
+
+    engine.barrier = replace_it
+    view = memoryview(bytearray(3 * MIB))
+    pieces = [Piece(at, at + MIB, view[at : at + MIB]) for at in range(0, 3 * MIB, MIB)]
+    with pytest.raises(ObjectChangedError):
+        read_pieces(engine, CONFIG, [(GetRequest("bucket", "key"), pieces)])
+
+
+@pytest.mark.parametrize("length", [100, MIB])
+def test_an_object_that_ends_before_a_piece_is_an_error(length: int) -> None:
+    engine = Engine()
+    piece = Piece(len(DATA) - length // 2, len(DATA) + length // 2, memoryview(bytearray(length)))
+    with pytest.raises(InvalidRangeError):
+        read_pieces(engine, CONFIG, [(GetRequest("bucket", "key"), [piece])])
+
+
+@pytest.mark.parametrize("helpers", [0, 1])
+def test_jobs_in_flight_hold_bounded_memory(helpers: int) -> None:
+    engine = Engine(helpers=helpers)
+    lock = threading.Lock()
+    held = most = 0
+
+    class Late(DoneTransfer[GetResult]):
+        """Not done before somebody waits, as on a real network."""
+
+        __slots__ = ("waited",)
+        waited: bool
+
+        def done(self) -> bool:
+            return self.waited
+
+        def wait(self, until: Callable[[], bool] | None = None) -> None:
+            self.waited = True
+
+    def start_get(request: GetRequest, into: Into = None) -> Transfer[GetResult]:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        transfer = Late(MemoryEngine.start_get(engine, request, into).result())
+        transfer.waited = False
+        return transfer
+
+    def finish(result: GetResult) -> None:
+        nonlocal held
+        with lock:
+            held -= 1
+
+    engine.start_get = start_get  # type: ignore[method-assign,assignment]  # the engine under test is this one method
+    request = GetRequest("bucket", "key", 0, 100)
+    for memory, limit in ((None, 8), (400, 4), (1, 1 + helpers)):
+        held = most = 0
+        jobs = [Job(request, finish=finish, memory=100) for _ in range(20)]
+        run_jobs(engine, 8, jobs, size=2000, memory=memory)
+        assert held == 0
+        assert most <= limit
+        if not helpers:
+            assert most == limit

@@ -57,11 +57,16 @@ def run_shared(share: Share, reads: Sequence[ReadItem], planner: LoadPlanner, lo
             mine[each] = read
         else:
             left.append(read)
+    state = _FINE
+    sent: _Sending | None = None  # on its way while the next batch is read
     with _group(share.groups) as group:
         error = _attempt(lambda: loading.run(left, planner))
         for batch in share.batches:
             sending = _Sending(batch, mine, planner, loading)
             error = error or _attempt(sending.fetch)
+            if sent is not None:
+                error = sent.finish() or error
+                sent = None
             state = _agree(group, _FAILED if error is not None else sending.state)
             if state == _FAILED:
                 break
@@ -70,10 +75,12 @@ def run_shared(share: Share, reads: Sequence[ReadItem], planner: LoadPlanner, lo
                 error = _attempt(lambda reads_of=reads_of: loading.run(reads_of, planner))
                 continue
             sending.send(group)
-            error = _attempt(sending.hand_over)
+            sent = sending
+        if sent is not None:
+            error = sent.finish()
     if error is not None:
         raise error
-    if share.batches and state == _FAILED:
+    if state == _FAILED:
         raise CheckpointError(
             f"another rank has failed to read its part of the checkpoint {loading.folder}: see its error"
         )
@@ -89,6 +96,7 @@ class _Sending:
         self._loading = loading
         self._parcels: list[_Parcel] = []
         self._flats: list[tuple[int, torch.Tensor]] = []
+        self._works: list[Any] = []
         self.state = _FINE
 
     def fetch(self) -> None:
@@ -117,11 +125,15 @@ class _Sending:
                 self.state = _OTHERWISE
 
     def send(self, group: Any) -> None:
-        """Send from every root to the others."""
-        works = [dist.broadcast(flat, src=root, group=group, async_op=True) for root, flat in self._flats]
-        for work in works:
+        """Begin to send from every root to the others."""
+        self._works = [dist.broadcast(flat, src=root, group=group, async_op=True) for root, flat in self._flats]
+
+    def finish(self) -> BaseException | None:
+        """Wait until all has come and hand it over; return what went wrong."""
+        for work in self._works:
             if work is not None:
                 work.wait()
+        return _attempt(self.hand_over)
 
     def hand_over(self) -> None:
         """Give the planner what has come."""

@@ -15,9 +15,12 @@ from torch.distributed.checkpoint.planner import LoadItemType, LoadPlan, ReadIte
 __all__ = ["Batch", "Broadcast", "Offer", "Share", "SharedItem", "Wanted", "share_plans", "wanted"]
 
 Broadcast: TypeAlias = Literal["auto", "host", "job", "never"]
-"""Who reads what all ranks need: one rank on each host, one rank of the job, or every rank; ``auto`` chooses."""
+"""Who reads what all ranks need: one rank on each host, one rank of the job, or every rank, as
+``auto`` has it."""
 
-_BATCH = 64 * 1024 * 1024
+# Two batches are in memory at a time: one is sent, the next one read.
+_BATCH = 48 * 1024 * 1024
+_RUN = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,22 +155,23 @@ def _describe(
 
 
 def _batches(found: Sequence[tuple[Wanted, int, torch.dtype | None]], ranks: Sequence[int]) -> tuple[Batch, ...]:
-    """Put items together, and give each rank as many bytes of each batch to read."""
+    """Put items together, and give each rank about as many bytes to read."""
+    loads = dict.fromkeys(ranks, 0)
     batches: list[Batch] = []
-    gathered: list[tuple[Wanted, int, torch.dtype | None]] = []
-    size = 0
-    for number, entry in enumerate(found):
-        gathered.append(entry)
-        size += entry[1]
-        if size < _BATCH and number + 1 < len(found):
-            continue
-        batch: list[SharedItem] = []
-        before = 0
-        for each, nbytes, dtype in gathered:
-            # Neighbours go to the same rank, so that small ones are read together.
-            root = ranks[min(len(ranks) - 1, (before + nbytes // 2) * len(ranks) // max(size, 1))]
-            batch.append(SharedItem(each, root, nbytes, dtype))
-            before += nbytes
+    batch: list[SharedItem] = []
+    size = run = 0
+    root = ranks[0]
+    for each, nbytes, dtype in found:
+        # Small neighbours go to the same rank, which reads them together.
+        if not run or run + nbytes > _RUN:
+            root, run = min(ranks, key=loads.__getitem__), 0
+        run += nbytes
+        loads[root] += nbytes
+        batch.append(SharedItem(each, root, nbytes, dtype))
+        size += nbytes
+        if size >= _BATCH:
+            batches.append(tuple(batch))
+            batch, size, run = [], 0, 0
+    if batch:
         batches.append(tuple(batch))
-        gathered, size = [], 0
     return tuple(batches)

@@ -44,8 +44,10 @@ class S3StorageReader(FileSystemReader):
         endpoint: URL of an S3-compatible store; None takes the environment's, the profile's or Amazon's.
         memory_budget: Bytes of memory to use beside the tensors that are loaded into; an item that has to be read whole
             and is larger is read alone.
-        broadcast: What several ranks need alike is read by each of them (``never``), or by one rank of each host
-            (``host``) or of the whole job (``job``) and sent to the others through the process group. ``auto`` chooses.
+        broadcast: Who reads what several ranks need alike: each of them (``never``), or one rank of each host
+            (``host``) or of the whole job (``job``), which sends it to the others through the process group. Sharing
+            pays where the network, the store's request rate or TLS is what limits all ranks of a host together.
+            ``auto`` shares nothing: where each rank's connections are the limit, sharing takes longer.
 
     Raises:
         TypeError: An argument has the wrong type.
