@@ -17,8 +17,11 @@ PACKAGES = (
     "s3torch.datasets",
     "s3torch.checkpoint",
     "s3torch.dcp",
+    "s3torch.lightning",
+    "s3torch.lightning.fabric",
     "s3torchconnector",
     "s3torchconnector.dcp",
+    "s3torchconnector.lightning",
     "s3torch.harness.servers",
     "s3torch.harness.conformance",
 )
