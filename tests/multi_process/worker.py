@@ -76,9 +76,9 @@ def save(uri: str, folder: Path) -> None:
     """Save everything under one URI; leave the whole training state in a local file."""
     dcp.save(sharded_state(1), storage_writer=make_writer(f"{uri}/plain", thread_count=2))
     # A group of its own: its collectives run beside those of the next save.
-    pending = dcp.async_save(
-        sharded_state(2), storage_writer=make_writer(f"{uri}/async"), process_group=dist.new_group()
-    )
+    group = dist.new_group()
+    assert isinstance(group, dist.ProcessGroup)
+    pending = dcp.async_save(sharded_state(2), storage_writer=make_writer(f"{uri}/async"), process_group=group)
     dcp.save(
         sharded_state(3),
         storage_writer=make_writer(f"{uri}/prefixed", prefix_strategy=BinaryPrefixStrategy(epoch_num=1)),

@@ -142,7 +142,9 @@ def run_save(save: Save, folder: Path) -> Outcome:
         pids.append(pid)
     statuses = wait_for(pids)
     reports = [folder / f"rank-{rank}" for rank in range(save.ranks)]
-    told = [json.loads(report.read_text()) if report.exists() else [[], "killed"] for report in reports]
+    told: list[tuple[list[str], str]] = [
+        json.loads(report.read_text()) if report.exists() else ([], "killed") for report in reports
+    ]
     return Outcome(statuses, [requests for requests, _ in told], [error for _, error in told])
 
 
