@@ -29,7 +29,7 @@ def save_stock(state: dict[str, Any], folder: Path, **options: Any) -> None:
     """Save with torch's own writer."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.save(state, storage_writer=dcp.FileSystemWriter(folder, sync_files=False, **options), no_dist=True)
+        dcp.save(state, storage_writer=dcp.FileSystemWriter(folder, sync_files=False, **options))
 
 
 def upload(folder: Path, store: MemoryStore, prefix: str = FOLDER) -> None:
@@ -45,7 +45,7 @@ def load(state: dict[str, Any], reader: Any, **options: Any) -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dcp.load(state, storage_reader=reader, no_dist=True, **options)
+            dcp.load(state, storage_reader=reader, **options)
         except dcp.api.CheckpointException as error:
             raise error.failures[0][0] from error
     return state
@@ -206,7 +206,7 @@ class Place:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             writer = S3StorageWriter("us-east-1", uri, self.config, **options)
-            dcp.save(state, storage_writer=writer, no_dist=True)
+            dcp.save(state, storage_writer=writer)
 
     def clear(self) -> None:
         self.store.clear()

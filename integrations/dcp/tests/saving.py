@@ -61,7 +61,7 @@ def save(state: dict[str, Any], writer: Any, **options: Any) -> Any:
     """Save without a process group; raises what the rank has raised."""
     with quiet():
         try:
-            return dcp.save(state, storage_writer=writer, no_dist=True, **options)
+            return dcp.save(state, storage_writer=writer, **options)
         except dcp.api.CheckpointException as error:
             raise error.failures[0][0] from error
 
@@ -70,7 +70,7 @@ def load_stock(folder: Path, state: dict[str, Any]) -> dict[str, Any]:
     """Load with torch's own reader, into tensors of zeros."""
     target = {name: _emptied(value) for name, value in state.items()}
     with quiet():
-        dcp.load(target, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
+        dcp.load(target, storage_reader=dcp.FileSystemReader(folder))
     return target
 
 

@@ -297,7 +297,13 @@ class TestLeftovers:
         assert place.stored() == ["runs/step-1/.metadata", "runs/step-1/new_0.distcp"]
 
     def test_files_that_no_save_writes_are_none(self, place: Place) -> None:
-        for name in ("config.json", "step-1/meta.pt", "step-1/model-00001_0.safetensors", "notes.distcp.txt", "step-2/x"):
+        for name in (
+            "config.json",
+            "step-1/meta.pt",
+            "step-1/model-00001_0.safetensors",
+            "notes.distcp.txt",
+            "step-2/x",
+        ):
             place.put(f"runs/{name}")
         assert place.catalog().leftovers(NOTHING) == []
 

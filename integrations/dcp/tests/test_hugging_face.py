@@ -50,7 +50,7 @@ def save(state: dict[str, Any], storage_writer: Any, **options: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dcp.save(state, storage_writer=storage_writer, no_dist=True, **options)
+            dcp.save(state, storage_writer=storage_writer, **options)
         except dcp.api.CheckpointException as error:
             raise error.failures[0][0] from error
 
@@ -272,7 +272,8 @@ def test_parts_of_two_saves_are_never_mixed(place: Place) -> None:
     place.put(name, old)
     with pytest.raises(SafetensorsError, match="not of one save"):
         reader(place).read_metadata()
-    with pytest.raises(AssertionError, match="not of one save"):  # which torch makes of it
+    # What torch makes of it: the one since it plans on one rank, the other before.
+    with pytest.raises((AssertionError, SafetensorsError), match="not of one save"):
         load({"a": torch.zeros(20, 7)}, reader(place))
 
 

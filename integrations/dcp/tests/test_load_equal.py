@@ -175,7 +175,7 @@ def test_a_planner_that_saves_another_type_than_it_says(place: Place) -> None:
     writer = S3StorageWriter("us-east-1", URI, place.config)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dcp.save({"value": value}, storage_writer=writer, planner=Halves(), no_dist=True)
+        dcp.save({"value": value}, storage_writer=writer, planner=Halves())
     found = load({"value": torch.zeros(300, 300)}, place.reader())
     assert torch.equal(found["value"], value.half().float())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import warnings
 from typing import Any
@@ -136,6 +137,9 @@ def test_a_newer_torch(place: Place, names: tuple[bytes, bytes]) -> None:
     check(place, CheckpointVersionError, "newer torch", torch.__version__)
 
 
+@pytest.mark.skipif(
+    "use_collectives" not in inspect.signature(dcp.save).parameters, reason="this torch always plans together"
+)
 def test_metadata_of_each_rank(place: Place) -> None:
     saved = {"value": torch.randn(4)}
     place.save(saved)

@@ -198,7 +198,7 @@ def test_two_ranks_save_and_load(s3_bucket: str, where: dict[str, Any], tmp_path
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             reader = S3HuggingFaceStorageReader(f"s3://{s3_bucket}/{name}", **where)
-            dcp.load(loaded, storage_reader=reader, no_dist=True)
+            dcp.load(loaded, storage_reader=reader)
         assert same(loaded, expected)
     assert same(load_safetensors(f"s3://{s3_bucket}/both", **where), expected)
     assert set(load_safetensors(f"s3://{s3_bucket}/whole", **where)) == {"a", "b", "c"}

@@ -62,7 +62,7 @@ def test_stock_torch_reads_them_as_it_reads_its_own(place: Place, tmp_path: Path
     target = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     with quiet():
         reader = storage.HuggingFaceStorageReader(str(place.download(tmp_path)))
-        dcp.load(target, storage_reader=reader, no_dist=True)
+        dcp.load(target, storage_reader=reader)
     assert_same(target, state)
 
 

@@ -68,7 +68,7 @@ def test_what_is_stored_is_no_larger_than_with_stock_torch(place: Place, tmp_pat
     state = all_tensors()
     save(state, place.writer())
     with quiet():
-        dcp.save(state, storage_writer=dcp.FileSystemWriter(tmp_path / "stock", sync_files=False), no_dist=True)
+        dcp.save(state, storage_writer=dcp.FileSystemWriter(tmp_path / "stock", sync_files=False))
     stock = pickle.loads((tmp_path / "stock" / ".metadata").read_bytes())
     ours = metadata_of(place)
     assert {index: info.length for index, info in (ours.storage_data or {}).items()} == {
@@ -105,6 +105,7 @@ def test_every_attempt_has_names_of_its_own(place: Place, tmp_path: Path) -> Non
     assert_same(load_stock(place.download(tmp_path), small_state(3)), small_state(3))
 
 
+@pytest.mark.skipif(not hasattr(SavePlanner, "_cached_save_plan"), reason="this torch caches no plans")
 @pytest.mark.parametrize("is_new_writer", [False, True])
 def test_cached_plans_do_not_bring_old_names_back(
     place: Place, tmp_path: Path, is_new_writer: bool, monkeypatch: pytest.MonkeyPatch
@@ -145,7 +146,7 @@ def test_ranks_that_save_alone_commit_alone(place: Place, tmp_path: Path) -> Non
     for overwrite in (False, True):
         with quiet():
             writer = place.writer(overwrite=overwrite)
-            dcp.save(small_state(5), storage_writer=writer, no_dist=True, use_collectives=False)
+            dcp.save(small_state(5), storage_writer=writer, use_collectives=False)
         assert [name for name in place.names() if "metadata" in name] == ["__0.metadata"]
     metadata = dcp.FileSystemReader(place.download(tmp_path)).read_metadata(rank=0)
     names = {info.relative_path for info in metadata.storage_data.values()}
@@ -153,7 +154,7 @@ def test_ranks_that_save_alone_commit_alone(place: Place, tmp_path: Path) -> Non
     assert all(name.startswith("__0_") for name in names)
     writer = place.writer(overwrite=False)
     with quiet(), pytest.raises(CheckpointExistsError):
-        dcp.save(small_state(5), storage_writer=writer, no_dist=True, use_collectives=False)
+        dcp.save(small_state(5), storage_writer=writer, use_collectives=False)
 
 
 def test_an_existing_checkpoint_is_replaced_or_left(place: Place, tmp_path: Path) -> None:
@@ -393,26 +394,25 @@ def test_it_pickles_as_configuration(place: Place) -> None:
 
 
 def test_an_asynchronous_save_takes_the_state_of_its_call(place: Place, tmp_path: Path) -> None:
-    pytest.importorskip("torch.distributed.checkpoint.staging")
     state = small_state(1)
     with quiet():
-        future = dcp.async_save(state, storage_writer=place.writer(), no_dist=True)
+        future = dcp.async_save(state, storage_writer=place.writer())
         state["weight"].zero_()
         cast("Any", future).result(timeout=60)
     assert_same(load_stock(place.download(tmp_path), small_state(1)), small_state(1))
 
 
-def test_it_is_no_stager_as_torchs_own_is_faster(place: Place) -> None:
-    from torch.distributed.checkpoint.staging import AsyncStager
+def test_it_is_a_stager_only_where_torch_has_no_faster_one(place: Place) -> None:
+    from torch.distributed.checkpoint import staging
 
-    assert not isinstance(place.writer(), AsyncStager)
+    assert isinstance(place.writer(), staging.AsyncStager) == (not hasattr(staging, "DefaultStager"))
 
 
 def test_an_asynchronous_save_that_fails_raises_from_its_future(place: Place) -> None:
     tap = EngineTap("memory")
     tap.break_at(1, carried_out=False, for_good=True, error=ServerError("the store failed"))
     with quiet():
-        future = dcp.async_save(small_state(), storage_writer=place.writer(engine=tap), no_dist=True)
+        future = dcp.async_save(small_state(), storage_writer=place.writer(engine=tap))
         with pytest.raises(dcp.api.CheckpointException) as caught:
             cast("Any", future).result(timeout=60)
     assert isinstance(caught.value.failures[0][0], ServerError)

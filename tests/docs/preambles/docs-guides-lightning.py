@@ -10,16 +10,16 @@ warnings.simplefilter("ignore")
 
 
 class Model(LightningModule):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.layer = torch.nn.Linear(4, 1)
 
-    def training_step(self, batch, batch_idx):
-        loss = self.layer(batch[0]).square().mean()
+    def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        loss: torch.Tensor = self.layer(batch[0]).square().mean()
         self.log("loss", loss)
         return loss
 
-    def configure_optimizers(self):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters())
 
 

@@ -189,13 +189,13 @@ class CheckpointLaws:
 def save_with(writer: StorageWriter, state: State, **options: Any) -> None:
     """Save with a writer."""
     with _quiet():
-        dcp.save(state, storage_writer=writer, no_dist=True, **options)
+        dcp.save(state, storage_writer=writer, **options)
 
 
 def load_with(reader: StorageReader, target: State) -> None:
     """Load into a state with a reader."""
     with _quiet():
-        dcp.load(target, storage_reader=reader, no_dist=True)
+        dcp.load(target, storage_reader=reader)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
-from torch.distributed.checkpoint import filesystem
+from torch.distributed.checkpoint import filesystem, staging
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
@@ -43,18 +43,23 @@ if TYPE_CHECKING:
 
 __all__ = ["S3StorageWriter"]
 
+if TYPE_CHECKING or hasattr(staging, "DefaultStager"):
+    _Stager: type = object
+else:  # an older torch copies a state for `async_save` only if the writer does
+    _Stager = staging.BlockingAsyncStager
+
 # What torch's FileSystemWriter takes besides, and what has no meaning here: a PUT is durable, and torch stages better.
 _IGNORED = frozenset({"cache_staged_state_dict", "per_thread_copy_ahead", "sync_files"})
 
 
-class S3StorageWriter(StorageWriter):
+class S3StorageWriter(StorageWriter, _Stager):  # type: ignore[misc]  # a base that depends on torch's version
     """Saves distributed checkpoints to S3, for `torch.distributed.checkpoint.save` and ``async_save``.
 
     Tensors go from their memory to the socket. A checkpoint exists once its ``.metadata`` exists, which is put last, in
     one request; every save writes its data under names of its own. So a save that fails, is killed or runs beside
     another leaves the checkpoint that was there as it was. Stock PyTorch reads the checkpoint once it is downloaded.
 
-    ``async_save`` stages through torch's own stager, which the writer is not.
+    ``async_save`` stages through torch's own stager, which the writer is not; where an older torch has none, it is.
 
     Args:
         region: Region of the bucket, such as ``us-east-1``; None takes the environment's or the profile's.
