@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
-from torch.distributed.checkpoint import filesystem, staging
+from torch.distributed.checkpoint import filesystem
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
@@ -32,6 +32,7 @@ from s3torch.dcp._attempt import assign_names, give_ticket, make_ticket, names_f
 from s3torch.dcp._folder import METADATA, Folder, parse_folder
 from s3torch.dcp._save_plan import plan_files
 from s3torch.dcp._saving import remove_files, save_files
+from s3torch.dcp._staging import WriterStager
 from s3torch.dcp._tensor_archive import ArchiveMaker
 from s3torch.dcp._write_item import ItemWriter, StreamTransform
 from s3torch.dcp.errors import CheckpointExistsError
@@ -43,16 +44,11 @@ if TYPE_CHECKING:
 
 __all__ = ["S3StorageWriter"]
 
-if TYPE_CHECKING or hasattr(staging, "DefaultStager"):
-    _Stager: type = object
-else:  # an older torch copies a state for `async_save` only if the writer does
-    _Stager = staging.BlockingAsyncStager
-
 # What torch's FileSystemWriter takes besides, and what has no meaning here: a PUT is durable, and torch stages better.
 _IGNORED = frozenset({"cache_staged_state_dict", "per_thread_copy_ahead", "sync_files"})
 
 
-class S3StorageWriter(StorageWriter, _Stager):  # type: ignore[misc]  # a base that depends on torch's version
+class S3StorageWriter(StorageWriter, WriterStager):
     """Saves distributed checkpoints to S3, for `torch.distributed.checkpoint.save` and ``async_save``.
 
     Tensors go from their memory to the socket. A checkpoint exists once its ``.metadata`` exists, which is put last, in
