@@ -117,7 +117,10 @@ def test_every_n_steps_and_epochs(fit: Any, keys: Any) -> None:
     assert keys() == ["run/epoch=0-step=3.ckpt", "run/epoch=1-step=6.ckpt"]
     fit(S3ModelCheckpoint("s3://bucket/b", every_n_epochs=2, save_top_k=-1), max_epochs=4)
     assert keys()[:2] == ["b/epoch=1-step=8.ckpt", "b/epoch=3-step=16.ckpt"]
-    fit(S3ModelCheckpoint("s3://bucket/c", train_time_interval=dt.timedelta(microseconds=1), save_top_k=-1), max_epochs=1)
+    fit(
+        S3ModelCheckpoint("s3://bucket/c", train_time_interval=dt.timedelta(microseconds=1), save_top_k=-1),
+        max_epochs=1,
+    )
     assert [key for key in keys() if key.startswith("c/")] == [f"c/epoch=0-step={step}.ckpt" for step in (1, 2, 3, 4)]
 
 
