@@ -19,10 +19,10 @@ from torch.distributed.checkpoint.metadata import Metadata
 
 from s3torch.client import EngineContext, S3ClientConfig
 from s3torch.client.memory import MemoryEngine, MemoryStore
-from s3torch.dcp._catalog_manifest import ManifestError, read_references
 from s3torch.dcp._catalog_names import find_step, natural_order
 from s3torch.dcp._catalog_requests import do_at_once
 from s3torch.dcp._catalog_values import CheckpointEntry, check_retention, choose_outdated
+from s3torch.dcp.manifest import ManifestError, read_references
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 import torch
 from integrations.dcp.tests.saving import all_tensors, assert_same
 
+from s3torch.checkpoint.archive_crc import without_archive_crc
 from s3torch.dcp._elements import copy_in_pieces
-from s3torch.dcp._tensor_archive import ArchiveMaker, stand_alone, without_archive_crc
+from s3torch.dcp._tensor_archive import ArchiveMaker, stand_alone
 from s3torch.dcp._tensor_memory import byte_view, is_plain
 
 TENSORS = {name: tensor.detach() for name, tensor in all_tensors().items()}

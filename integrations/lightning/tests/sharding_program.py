@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from s3torch.client import PutOptions, S3ClientConfig, parse_s3_uri
 from s3torch.dcp import S3StorageWriter
-from s3torch.dcp._catalog_manifest import read_references
+from s3torch.dcp.manifest import read_references
 from s3torch.lightning import (
     S3AsyncLightningCheckpoint,
     S3FSDPStrategy,

@@ -16,9 +16,9 @@ from s3torch.client import (
 )
 from s3torch.client.error_mapping import error_for
 from s3torch.dcp._catalog_leftovers import Manifest, is_data, is_manifest
-from s3torch.dcp._catalog_manifest import ManifestError, read_references
 from s3torch.dcp._catalog_requests import do_at_once
 from s3torch.dcp._folder import METADATA, Folder
+from s3torch.dcp.manifest import ManifestError, read_references
 
 __all__ = ["CatalogStore"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from s3torch.client import parse_s3_uri, restore_s3_uri
 
-__all__ = ["METADATA", "Folder", "parse_folder"]
+__all__ = ["METADATA", "Folder", "InFolder", "is_folder", "parse_folder"]
 
 METADATA = ".metadata"
 """Name of the object that makes a checkpoint exist."""
@@ -57,3 +57,41 @@ def parse_folder(path: str | os.PathLike[str]) -> Folder:
         ) from error
     key = key.rstrip("/")
     return Folder(bucket, f"{key}/" if key else "")
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Tell whether something is the path of a folder in S3.
+
+    Args:
+        path: The path.
+    """
+    try:
+        parse_folder(path)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+class InFolder:
+    """What torch asks of a reader or a writer about its place."""
+
+    _folder: Folder
+
+    @property
+    def path(self) -> str:
+        """The folder, as ``s3://bucket/prefix``."""
+        return str(self._folder)
+
+    @property
+    def checkpoint_id(self) -> str:
+        """The folder, as ``s3://bucket/prefix``."""
+        return str(self._folder)
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
+        """Tell whether this can name a folder on S3.
+
+        Args:
+            checkpoint_id: A path.
+        """
+        return is_folder(checkpoint_id)

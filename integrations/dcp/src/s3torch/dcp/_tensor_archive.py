@@ -7,18 +7,19 @@ from `torch.save` itself, and the elements go straight from the tensor's memory 
 from __future__ import annotations
 
 import struct
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, cast
 
 import torch
 
+from s3torch.checkpoint.archive_crc import without_archive_crc
 from s3torch.dcp._tensor_memory import byte_view, is_plain
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["Archive", "ArchiveMaker", "stand_alone", "without_archive_crc"]
+__all__ = ["Archive", "ArchiveMaker", "stand_alone"]
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 _SIGNATURE = b"PK\x03\x04"
@@ -62,16 +63,6 @@ class ArchiveMaker:
             with without_archive_crc():
                 self._kept[key] = _learn(like)
         return self._kept[key]
-
-
-def without_archive_crc() -> AbstractContextManager[None]:
-    """Turn the CRC-32 of torch's archives off, for this thread only: it takes longer than an upload's own checksum."""
-    try:
-        from torch.utils.serialization import config
-    except ImportError:  # torch 2.6
-        return nullcontext()
-    patch = config.patch  # type: ignore[attr-defined]  # torch adds it while importing the module
-    return cast("AbstractContextManager[None]", patch({"save.compute_crc32": False}))
 
 
 def _can_leave_crc_out() -> bool:

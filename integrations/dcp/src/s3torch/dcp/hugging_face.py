@@ -23,7 +23,7 @@ from torch.futures import Future
 
 from s3torch.client import ObjectNotFoundError, S3Client, S3ClientConfig, UserAgent
 from s3torch.dcp._attempt import give_ticket, make_ticket
-from s3torch.dcp._folder import Folder, parse_folder
+from s3torch.dcp._folder import Folder, InFolder, parse_folder
 from s3torch.dcp._hf_consolidation import consolidate, delete_leftovers, put_index
 from s3torch.dcp._hf_model import Fill, SavedPart, describe_files, fill_tensors
 from s3torch.dcp._hf_plan import RankNames, assign_files, check_items, plan_rank_files
@@ -40,7 +40,7 @@ _SHARDED = "sharded"
 _MEMORY_BUDGET = 96 * 1024 * 1024
 
 
-class S3HuggingFaceStorageWriter(StorageWriter):
+class S3HuggingFaceStorageWriter(InFolder, StorageWriter):
     """Saves safetensors models to S3, for ``torch.distributed.checkpoint.save``.
 
     It is what torch's ``HuggingFaceStorageWriter`` is for local folders. Tensors go from their memory to the socket.
@@ -96,25 +96,6 @@ class S3HuggingFaceStorageWriter(StorageWriter):
         self.enable_consolidation = enable_consolidation
         self._save_id = uuid.uuid4().hex
         self._ticket = make_ticket()
-
-    @property
-    def path(self) -> str:
-        """The model's folder, as ``s3://bucket/prefix``."""
-        return str(self._folder)
-
-    @property
-    def checkpoint_id(self) -> str:
-        """The model's folder, as ``s3://bucket/prefix``."""
-        return str(self._folder)
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        """Tell whether this can name a folder on S3.
-
-        Args:
-            checkpoint_id: A path.
-        """
-        return _is_folder(checkpoint_id)
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Begin another save.
@@ -235,7 +216,7 @@ class S3HuggingFaceStorageWriter(StorageWriter):
         return Folder(self._folder.bucket, self._folder.key(f"{_SHARDED}/"))
 
 
-class S3HuggingFaceStorageReader(StorageReader):
+class S3HuggingFaceStorageReader(InFolder, StorageReader):
     """Loads safetensors models from S3, for ``torch.distributed.checkpoint.load``.
 
     It is what torch's ``HuggingFaceStorageReader`` is for local folders, and reads what transformers, the safetensors
@@ -274,25 +255,6 @@ class S3HuggingFaceStorageReader(StorageReader):
         self._memory_budget = memory_budget
         self._parts: Mapping[MetadataIndex, SavedPart] = {}
         self.load_id = uuid.uuid4().hex
-
-    @property
-    def path(self) -> str:
-        """The model's folder, as ``s3://bucket/prefix``."""
-        return str(self._folder)
-
-    @property
-    def checkpoint_id(self) -> str:
-        """The model's folder, as ``s3://bucket/prefix``."""
-        return str(self._folder)
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        """Tell whether this can name a folder on S3.
-
-        Args:
-            checkpoint_id: A path.
-        """
-        return _is_folder(checkpoint_id)
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Begin another load.
@@ -406,14 +368,6 @@ class S3HuggingFaceStorageReader(StorageReader):
 def _make_client(region: str | None, endpoint: str | None, config: S3ClientConfig | None) -> S3Client:
     agent = UserAgent(["md/dcp", "md/safetensors"])
     return S3Client(region, endpoint=endpoint, user_agent=agent, s3client_config=config)
-
-
-def _is_folder(path: str | os.PathLike[str]) -> bool:
-    try:
-        parse_folder(path)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _synchronize(device: torch.device) -> None:

@@ -15,7 +15,7 @@ from torch.futures import Future
 from s3torch.client import S3Client, S3ClientConfig, UserAgent
 from s3torch.dcp._broadcast import make_offer, run_shared
 from s3torch.dcp._broadcast_plan import Broadcast, Share, share_plans
-from s3torch.dcp._folder import parse_folder
+from s3torch.dcp._folder import InFolder, parse_folder
 from s3torch.dcp._items import find_items
 from s3torch.dcp._loading import Loading, explained
 from s3torch.dcp._metadata import read_metadata
@@ -29,7 +29,7 @@ __all__ = ["S3StorageReader"]
 _MEMORY_BUDGET = 96 * 1024 * 1024
 
 
-class S3StorageReader(FileSystemReader):
+class S3StorageReader(InFolder, FileSystemReader):  # type: ignore[misc]  # a URI is no local path
     """Loads distributed checkpoints from S3: for ``torch.distributed.checkpoint.load``.
 
     Only the bytes that the plan asks for are fetched, from all files at once, straight into the tensors' memory where
@@ -92,29 +92,6 @@ class S3StorageReader(FileSystemReader):
         self.load_id = uuid.uuid4().hex
         self.rank = None
         self.use_collectives = True
-
-    @property
-    def path(self) -> str:  # type: ignore[override]  # a URI is no local path
-        """The checkpoint, as ``s3://bucket/prefix``."""
-        return str(self._folder)
-
-    @property
-    def checkpoint_id(self) -> str:
-        """The checkpoint, as ``s3://bucket/prefix``."""
-        return str(self._folder)
-
-    @classmethod
-    def validate_checkpoint_id(cls, checkpoint_id: str | os.PathLike[str]) -> bool:
-        """Tell whether this can name a checkpoint on S3.
-
-        Args:
-            checkpoint_id: A path.
-        """
-        try:
-            parse_folder(checkpoint_id)
-        except (TypeError, ValueError):
-            return False
-        return True
 
     def reset(self, checkpoint_id: str | os.PathLike[str] | None = None) -> None:
         """Begin another load.

@@ -21,6 +21,7 @@ from s3torch.client import (
     parse_s3_uri,
     restore_s3_uri,
 )
+from s3torch.dcp._folder import is_folder
 from s3torch.readers import open_reader
 from s3torch.readers.protocol import S3ReaderConstructorProtocol
 from s3torch.writer import open_writer
@@ -143,11 +144,7 @@ class S3FileSystem(FileSystemBase):
         Args:
             checkpoint_id: The path.
         """
-        try:
-            parse_s3_uri(restore_s3_uri(checkpoint_id))
-        except (TypeError, ValueError):
-            return False
-        return True
+        return is_folder(checkpoint_id)
 
     def exists(self, path: str | os.PathLike[str]) -> bool:
         """Tell whether there is an object.

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 
 from s3torch.client import S3Client, S3Exception, S3NotFoundError, S3Uri
 from s3torch.dcp import S3StorageReader, S3StorageWriter
-from s3torch.dcp._catalog_manifest import ManifestError, read_references
+from s3torch.dcp.manifest import ManifestError, read_references
 from s3torch.lightning import _objects
 from s3torch.lightning._agreement import ProcessGroup, do_once
 from s3torch.lightning._states import get_state, set_shards

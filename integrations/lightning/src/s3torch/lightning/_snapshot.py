@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import torch
 
-from s3torch.checkpoint._archive_crc import without_archive_crc
+from s3torch.checkpoint.archive_crc import without_archive_crc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,8 +7,8 @@ from typing import IO, Any, cast
 
 import torch
 
-from s3torch.checkpoint._archive_crc import without_archive_crc
 from s3torch.checkpoint._load import MapLocation, load
+from s3torch.checkpoint.archive_crc import without_archive_crc
 from s3torch.client import S3Client, S3ClientConfig, S3Uri, UserAgent, parse_s3_uri
 from s3torch.readers import S3Reader, open_reader
 from s3torch.writer import S3Writer, open_writer

@@ -6,7 +6,7 @@ from s3torch.client.errors import InvalidRangeError, ObjectChangedError, Protoco
 from s3torch.client.protocols import Into
 from s3torch.client.values import GetInfo, GetRequest
 
-__all__ = ["check_answer", "place", "range_header"]
+__all__ = ["check_answer", "check_fits", "object_changed", "place", "range_header"]
 
 
 def range_header(request: GetRequest) -> str | None:
@@ -16,6 +16,17 @@ def range_header(request: GetRequest) -> str | None:
     if request.start < 0:
         return f"bytes={request.start}"
     return f"bytes={request.start}-" if request.end is None else f"bytes={request.start}-{request.end - 1}"
+
+
+def object_changed(bucket: str, key: str) -> ObjectChangedError:
+    """Return the error for an object of which more than one version has answered."""
+    return ObjectChangedError(
+        "the object was replaced while it was read",
+        operation="GetObject",
+        bucket=bucket,
+        key=key,
+        remedy="Read it again from the start.",
+    )
 
 
 def check_answer(request: GetRequest, info: GetInfo) -> None:
@@ -32,13 +43,7 @@ def check_answer(request: GetRequest, info: GetInfo) -> None:
     if (request.etag is not None and info.etag != request.etag) or (
         request.size is not None and info.size != request.size
     ):
-        raise ObjectChangedError(
-            "the object was replaced while it was read",
-            operation="GetObject",
-            bucket=request.bucket,
-            key=request.key,
-            remedy="Read it again from the start.",
-        )
+        raise object_changed(request.bucket, request.key)
     start, end = request.start or 0, info.size if request.end is None else min(request.end, info.size)
     if start < 0:
         start = max(0, info.size + start)
@@ -70,14 +75,28 @@ def place(request: GetRequest, info: GetInfo, into: Into) -> memoryview | None:
     if into is None:
         return None
     view = into if isinstance(into, memoryview) else into(info)
-    if view.nbytes == info.length:
-        return view
-    if callable(into):
-        raise ValueError(f"into() must return {info.length} bytes of memory, got {view.nbytes}")  # noqa: TRY004  # a length
-    raise InvalidRangeError(
-        f"asked for {view.nbytes} bytes at {info.start}, the object has {info.length} there",
-        operation="GetObject",
-        bucket=request.bucket,
-        key=request.key,
-        remedy="Ask for bytes within the object's size.",
-    )
+    if callable(into) and view.nbytes != info.length:
+        raise ValueError(f"into() must return {info.length} bytes of memory, got {view.nbytes}")  # a length
+    check_fits(request, view, info)
+    return view
+
+
+def check_fits(request: GetRequest, view: memoryview, info: GetInfo) -> None:
+    """Hold a response to the memory that it must fill.
+
+    Args:
+        request: What was asked.
+        view: The caller's memory.
+        info: What the head says.
+
+    Raises:
+        InvalidRangeError: The object ends before the memory does.
+    """
+    if view.nbytes != info.length:
+        raise InvalidRangeError(
+            f"asked for {view.nbytes} bytes at {info.start}, the object has {info.length} there",
+            operation="GetObject",
+            bucket=request.bucket,
+            key=request.key,
+            remedy="Ask for bytes within the object's size.",
+        )

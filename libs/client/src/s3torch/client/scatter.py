@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from s3torch.client._memory_pages import advise_huge_pages
+from s3torch.client.answers import check_fits, object_changed
 from s3torch.client.config import S3ClientConfig
-from s3torch.client.errors import InvalidRangeError, ObjectChangedError
 from s3torch.client.jobs import Job, ReadsEngine, run_jobs
 from s3torch.client.parallel import plan_parts, read_part_size
 from s3torch.client.protocols import Into
@@ -160,13 +160,7 @@ class _Version:
     def check(self, request: GetRequest, info: GetInfo) -> None:
         """Hold a response to the others."""
         if self._seen.setdefault("etag", info.etag) != info.etag:  # atomic: the first of several threads decides
-            raise ObjectChangedError(
-                "the object was replaced while it was read",
-                operation="GetObject",
-                bucket=request.bucket,
-                key=request.key,
-                remedy="Read it again from the start.",
-            )
+            raise object_changed(request.bucket, request.key)
 
 
 def _job(request: GetRequest, version: _Version, pieces: Sequence[Piece], fetch: Fetch) -> Job:
@@ -198,14 +192,7 @@ def _checked(request: GetRequest, version: _Version, lay_out: Callable[[], memor
     def begin(info: GetInfo) -> memoryview:
         version.check(request, info)
         view = lay_out()
-        if view.nbytes != info.length:
-            raise InvalidRangeError(
-                f"asked for {view.nbytes} bytes at {info.start}, the object has {info.length} there",
-                operation="GetObject",
-                bucket=request.bucket,
-                key=request.key,
-                remedy="Ask for bytes within the object's size.",
-            )
+        check_fits(request, view, info)
         return view
 
     return begin

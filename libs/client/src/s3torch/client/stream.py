@@ -11,8 +11,9 @@ from types import TracebackType
 from typing import Protocol
 
 from s3torch.client._memory_pages import BytesBuffer
+from s3torch.client.answers import object_changed
 from s3torch.client.config import S3ClientConfig
-from s3torch.client.errors import InvalidRangeError, ObjectChangedError
+from s3torch.client.errors import InvalidRangeError
 from s3torch.client.jobs import ReadsEngine
 from s3torch.client.parallel import read_available, read_into, read_range
 from s3torch.client.protocols import Heads, Into, Transfer
@@ -318,13 +319,7 @@ class GetObjectStream:
     def _learn(self, size: int, etag: str) -> None:
         """Take size and ETag from the first response, and hold every other to them."""
         if self._etag is not None and etag != self._etag:
-            raise ObjectChangedError(
-                "the object was replaced while it was read",
-                operation="GetObject",
-                bucket=self.bucket,
-                key=self.key,
-                remedy="Read it again from the start.",
-            )
+            raise object_changed(self.bucket, self.key)
         self._etag = etag
         self._size = size
 

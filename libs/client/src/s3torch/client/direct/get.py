@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from s3torch.client._memory_pages import BytesBuffer
-from s3torch.client.answers import check_answer, place, range_header
+from s3torch.client.answers import check_answer, object_changed, place, range_header
 from s3torch.client.checksum import compute, find_checksum
 from s3torch.client.direct.call import SLOWEST, Call, Operation
 from s3torch.client.direct.exchange import Exchange
 from s3torch.client.direct.http1 import ResponseHead, content_range
-from s3torch.client.errors import ChecksumError, ObjectChangedError, ProtocolError
+from s3torch.client.errors import ChecksumError, ProtocolError
 from s3torch.client.values import GetInfo, GetRequest, GetResult
 
 if TYPE_CHECKING:
@@ -117,13 +117,10 @@ class GetCall(Call[GetResult]):
         first = self._info
         assert first is not None  # noqa: S101  # the caller has looked
         if info.etag != first.etag or info.size != first.size:
-            raise self._changed()
+            raise object_changed(self._request.bucket, self._request.key)
         start, end = first.start + self._position, first.start + first.length
         if (info.start, info.length) != (start, end - start):
             raise ProtocolError(f"asked for {end - start} bytes at {start}, got {info.length} at {info.start}")
-
-    def _changed(self) -> ObjectChangedError:
-        return ObjectChangedError("the object was replaced while it was read", remedy="Read it again from the start.")
 
     def _keep_progress(self, exchange: Exchange) -> None:
         self._position += exchange.filled
