@@ -40,13 +40,13 @@ class Place:
         """Return the names of a folder's objects."""
         return sorted(key.removeprefix(f"{folder}/") for key in self.store.objects(BUCKET) if key.startswith(folder))
 
-    def download(self, folder: Path) -> Path:
-        """Copy the store into a folder; return where the checkpoint lies."""
+    def download(self, folder: Path, checkpoint: str = FOLDER) -> Path:
+        """Copy the store into a folder; return where a checkpoint lies."""
         for key, found in self.store.objects(BUCKET).items():
             file = folder / key
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(found.data)
-        return folder / FOLDER
+        return folder / checkpoint
 
 
 @contextlib.contextmanager

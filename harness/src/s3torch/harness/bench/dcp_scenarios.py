@@ -106,6 +106,7 @@ DCP_SCENARIOS: tuple[Scenario, ...] = (
         (
             also("s3torch, dcp.save", _SAVE),
             ours("s3torch, dcp.async_save", _ASYNC_SAVE),
+            also("s3torch, dcp.async_save, a new writer each time", _ASYNC_SAVE, new_writers=True),
             peer("s3torchconnector, dcp.save", "original", _SAVE),
             original("s3torchconnector, dcp.async_save", _ASYNC_SAVE),
             local("torch, dcp.save, tmpfs", "stock_dcp:save"),

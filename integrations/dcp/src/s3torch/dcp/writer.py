@@ -32,7 +32,7 @@ from s3torch.dcp._attempt import assign_names, give_ticket, make_ticket, names_f
 from s3torch.dcp._folder import METADATA, Folder, parse_folder
 from s3torch.dcp._save_plan import plan_files
 from s3torch.dcp._saving import remove_files, save_files
-from s3torch.dcp._staging import WriterStager
+from s3torch.dcp._staging import StateCopier, WriterStager
 from s3torch.dcp._tensor_archive import ArchiveMaker
 from s3torch.dcp._write_item import ItemWriter, StreamTransform
 from s3torch.dcp.errors import CheckpointExistsError
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["S3StorageWriter"]
 
-# What torch's FileSystemWriter takes besides, and what has no meaning here: a PUT is durable, and torch stages better.
-_IGNORED = frozenset({"cache_staged_state_dict", "per_thread_copy_ahead", "sync_files"})
+# What torch's FileSystemWriter takes besides, without meaning here: a PUT is durable, and nothing is copied ahead.
+_IGNORED = frozenset({"per_thread_copy_ahead", "sync_files"})
 
 
 class S3StorageWriter(StorageWriter, WriterStager):
@@ -55,7 +55,8 @@ class S3StorageWriter(StorageWriter, WriterStager):
     one request; every save writes its data under names of its own. So a save that fails, is killed or runs beside
     another leaves the checkpoint that was there as it was. Stock PyTorch reads the checkpoint once it is downloaded.
 
-    ``async_save`` stages through torch's own stager, which the writer is not; where an older torch has none, it is.
+    The writer is the stager of ``async_save``: it copies the state to the CPU, and keeps that memory for the next save,
+    which holds training up for less long then. So keep the writer, and give each save its ``checkpoint_id``.
 
     Args:
         region: Region of the bucket, such as ``us-east-1``; None takes the environment's or the profile's.
@@ -67,11 +68,13 @@ class S3StorageWriter(StorageWriter, WriterStager):
         endpoint: URL of an S3-compatible store; None takes the environment's, the profile's or Amazon's.
         overwrite: Whether a checkpoint that is there may be replaced.
         single_file_per_rank: One file for each thread rather than one for each tensor or object.
+        cache_staged_state_dict: Whether ``async_save`` keeps the memory of its copy of the state for the next save
+            through this writer. Each tensor's memory is used again only when nothing refers to it any more.
         serialization_format: torch's ``SerializationFormat``, or its value: ``torch_save`` or ``safetensors``.
         _extensions: Stream transforms of torch (experimental there), such as compression; the file format must be
             ``torch_save`` then.
-        **kwargs: ``sync_files``, ``per_thread_copy_ahead`` and ``cache_staged_state_dict`` of torch's
-            ``FileSystemWriter`` are accepted and have no effect.
+        **kwargs: ``sync_files`` and ``per_thread_copy_ahead`` of torch's ``FileSystemWriter`` are accepted and have no
+            effect.
 
     Raises:
         TypeError: An argument has the wrong type, or its name is unknown.
@@ -89,6 +92,7 @@ class S3StorageWriter(StorageWriter, WriterStager):
         endpoint: str | None = None,
         overwrite: bool = True,
         single_file_per_rank: bool = True,
+        cache_staged_state_dict: bool = True,
         serialization_format: SerializationFormat | str = "torch_save",
         _extensions: Sequence[StreamTransform] | None = None,
         **kwargs: Any,
@@ -115,6 +119,7 @@ class S3StorageWriter(StorageWriter, WriterStager):
         self._extensions = tuple(_extensions or ())
         if self._is_safetensors and self._extensions:
             raise ValueError("_extensions cannot be combined with safetensors, whose files have a fixed layout")
+        self._copier = StateCopier(keeps_memory=cache_staged_state_dict)
         self._save_id = _make_save_id()
         self._ticket = make_ticket()
         self._rank: int | None = None

@@ -77,7 +77,8 @@ class _Crew:
         # Each thread has its share of the memory, as of the connections: none waits for another.
         self._memory = None if memory is None else memory // (self._helpers + 1)
         self._lock = threading.Lock()
-        self._error: BaseException | None = None
+        self._error: BaseException | None = None  # a helper's first
+        self._is_stopped = False
 
     def run(self, first: Transfer[GetResult] | None) -> None:
         threads = [threading.Thread(target=self._help, name="s3torch-read", daemon=True) for _ in range(self._helpers)]
@@ -85,30 +86,35 @@ class _Crew:
             thread.start()
         try:
             self._work([] if first is None else [(first, None)])
-        except BaseException as error:
-            self._error = self._error or error
+        except BaseException:
+            self._is_stopped = True
             raise
         finally:
             for thread in threads:
                 thread.join()
-        if self._error is not None:
-            raise self._error
+            error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # or it and this frame would hold each other, and the caller's memory
 
     def _help(self) -> None:
         try:
             self._work([])
         except BaseException as error:  # noqa: BLE001  # raised by run() in the caller's thread
             self._error = self._error or error
+            self._is_stopped = True
         finally:
             self._engine.release_thread()
 
     def _work(self, flying: list[tuple[Transfer[GetResult], Job | None]]) -> None:
         def is_some_done() -> bool:
-            return self._error is not None or any(transfer.done() for transfer, _ in flying)
+            return self._is_stopped or any(transfer.done() for transfer, _ in flying)
 
         held = 0
         try:
-            while self._error is None:
+            while not self._is_stopped:
                 while len(flying) < self._share and (job := self._draw(held)) is not None:
                     held += job.memory
                     flying.append((self._engine.start_get(job.request, into=job.into), job))

@@ -77,7 +77,7 @@ class Transfer(Protocol[T_co]):
         ...
 
     def result(self) -> T_co:
-        """Wait until it is done; return its result or raise its error."""
+        """Wait until it is done; return its result or raise its error, which is not kept: ask once."""
         ...
 
     def cancel(self) -> None:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from s3torch.client.errors import S3Exception
 from s3torch.client.protocols import Body
 
-__all__ = ["DoneTransfer", "run_now"]
+__all__ = ["DoneTransfer", "raised_before", "run_now"]
 
 T = TypeVar("T")
+
+
+def raised_before() -> S3Exception:
+    """Return what a transfer keeps in place of the error that it has raised.
+
+    The error itself holds the frames it went through and all that is in them: the transfer, and memory of any size. If
+    the transfer held the error, they would hold each other until Python looks for such circles.
+    """
+    return S3Exception("the error of this request was raised before, where its result was first asked for")
 
 
 class DoneTransfer(Generic[T]):
@@ -34,8 +44,12 @@ class DoneTransfer(Generic[T]):
     def result(self) -> T:
         """Return the value or raise the error."""
         if self._error is not None:
-            raise self._error
+            raise self._take_error()
         return self._value  # type: ignore[return-value]  # None only where T is None or an error was raised above
+
+    def _take_error(self) -> BaseException:
+        error, self._error = self._error, raised_before()
+        return error  # type: ignore[return-value]  # asked for only where there is one
 
     def cancel(self) -> None:
         """Return at once: it is done."""

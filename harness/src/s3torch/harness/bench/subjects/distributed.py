@@ -22,13 +22,15 @@ def save_with(task: Task, make_writer: Callable[[], Any]) -> Subject:
 def async_save_with(task: Task, make_writer: Callable[[], Any]) -> Subject:
     """Save the task's state in the background; what counts is the time until training could go on.
 
-    That is when the call has returned and, where it promises so for later, the state has been copied.
+    That is when the call has returned and, where it promises so for later, the state has been copied. All saves go
+    through one writer, as a training loop's do, unless the option ``new_writers`` is set.
     """
     state = make_state(task.options["tensors"], task.options["tensor_size"])
+    kept = None if task.options.get("new_writers", False) else make_writer()
 
     def run(_: Sink) -> tuple[float, float]:
         start, cpu = time.perf_counter(), time.thread_time()
-        answer: Any = dcp.async_save(state, storage_writer=make_writer())
+        answer: Any = dcp.async_save(state, storage_writer=kept or make_writer())
         staging = getattr(answer, "staging_completion", None)
         if staging is not None:
             staging.result()

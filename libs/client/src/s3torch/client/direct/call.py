@@ -17,6 +17,7 @@ from s3torch.client.errors import (
     S3TimeoutError,
     ThrottledError,
 )
+from s3torch.client.transfers import raised_before
 
 if TYPE_CHECKING:
     from s3torch.client.direct.connection import Connection
@@ -137,7 +138,7 @@ class Call(Generic[T]):
         if not self._done:
             self.wait()
         if self._error is not None:
-            raise self._error
+            raise self._take_error()
         return self._value  # type: ignore[return-value]  # set wherever no error is
 
     def cancel(self) -> None:
@@ -289,6 +290,11 @@ class Call(Generic[T]):
             self._exchange = self._connection = None
             self._error = error
             self._done = True
+
+    def _take_error(self) -> BaseException:
+        error, self._error = self._error, raised_before()
+        assert error is not None  # noqa: S101  # asked for only where there is one
+        return error
 
     def _leave_connection(self) -> None:
         """Give the running exchange up, if there is one."""
