@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from s3torch.harness.bench.scenario import GIB, Entry, Figure, Requirement, Role, Scenario
 from s3torch.harness.bench.subjects.measure import Run
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return median(found) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,26 @@ class Measured:
     def extra_memory(self) -> int:
         """Highest resident memory of any run above that before the first, in bytes."""
         return max(0, max(run.peak for run in self.runs) - self.resident)
+
+    @property
+    def first(self) -> float | None:
+        """Median time to the first delivery, an object or a batch; None where the whole is delivered at once."""
+        return _median(run.first for run in self.runs)
+
+    @property
+    def p50(self) -> float | None:
+        """Median over the runs of the median wait for a delivery; None where the whole is delivered at once."""
+        return _median(run.p50 for run in self.runs)
+
+    @property
+    def p99(self) -> float | None:
+        """Median over the runs of the wait that 1 % of deliveries exceed; None where the whole is delivered at once."""
+        return _median(run.p99 for run in self.runs)
+
+    @property
+    def requests_per_object(self) -> float | None:
+        """Requests that the server answered for each object, where they were counted."""
+        return None if self.requests is None else self.requests / self.objects
 
     def rate(self, scenario: Scenario) -> float:
         """Return objects per second where there are many, bytes per second otherwise."""

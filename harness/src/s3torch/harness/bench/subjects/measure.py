@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
 import time
 import zlib
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,20 @@ class Run:
     cpu: float
     """User and system time of the process, its threads and its ended children, in seconds."""
     peak: int
-    """Highest resident memory during the run, in bytes; since the start where the kernel cannot say."""
+    """Highest resident memory during the run, in bytes; since the start where the kernel cannot say. With what worker
+    processes have taken beyond what they had when they began."""
     count: int
     """Objects delivered to the sink."""
     size: int
     """Bytes delivered to the sink or returned."""
     crc: int
     """CRC-32 of all bytes, in order; 0 for a run that only counts."""
+    first: float | None = None
+    """Seconds to the first delivery to the sink; None where there is none, as in the next two."""
+    p50: float | None = None
+    """Median of the seconds that the consumer waits for a delivery, an object or a batch."""
+    p99: float | None = None
+    """The same, of which 1 % are longer."""
 
 
 def cpu_seconds() -> float:
@@ -83,8 +93,20 @@ def _peak_since_start() -> int:
     return peak if sys.platform == "darwin" else peak * _KIB
 
 
+def percentile(values: Sequence[float], part: float) -> float | None:
+    """Return the smallest of the values that ``part`` of them do not exceed (nearest rank); None of no values.
+
+    Args:
+        values: In any order.
+        part: Above 0, up to 1.
+    """
+    if not values:
+        return None
+    return sorted(values)[math.ceil(part * len(values)) - 1]
+
+
 class CountingSink:
-    """Counts what it is given.
+    """Counts what it is given, and how long the consumer has waited for it.
 
     Args:
         check: Also checksum it, which costs about as much as receiving it.
@@ -95,17 +117,26 @@ class CountingSink:
         self.count = 0
         self.size = 0
         self.crc = 0
+        self.waits = array("d")
+        """Seconds before each delivery, since the consumer was done with the one before."""
         self._check = check
         self._spend = spend
+        self._since = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin to wait for the first delivery."""
+        self._since = time.perf_counter()
 
     def __call__(self, data: Any) -> None:
-        """Take one object."""
+        """Take one object, or one batch of them."""
+        self.waits.append(time.perf_counter() - self._since)
         self.count += 1
         self.size += len(data)
         if self._check:
             self.crc = zlib.crc32(data, self.crc)
         if self._spend:
             spend_python(self._spend)
+        self._since = time.perf_counter()
 
 
 def spend_python(seconds: float) -> None:
@@ -134,14 +165,26 @@ def measure(subject: Subject, *, check: bool, spend: float) -> Run:
     reset_peak()
     cpu = cpu_seconds()
     start = time.perf_counter()
+    sink.start()
     outcome = subject.run(sink)
     seconds = time.perf_counter() - start
     cpu = cpu_seconds() - cpu
-    peak = peak_bytes()
+    peak = peak_bytes() + (subject.workers_peak() if subject.workers_peak else 0)
     if subject.own_time:
         seconds, cpu = subject.own_time(outcome)
     crc, size = sink.crc, sink.size
     for part in subject.parts(outcome):
         crc = zlib.crc32(part, crc)
         size += memoryview(part).nbytes
-    return Run(seconds=seconds, cpu=cpu, peak=peak, count=sink.count, size=size, crc=crc)
+    waits = sink.waits
+    return Run(
+        seconds=seconds,
+        cpu=cpu,
+        peak=peak,
+        count=sink.count,
+        size=size,
+        crc=crc,
+        first=waits[0] if waits else None,
+        p50=percentile(waits, 0.5),
+        p99=percentile(waits, 0.99),
+    )

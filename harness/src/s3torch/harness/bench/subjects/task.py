@@ -57,3 +57,5 @@ class Subject:
     """The outcome as byte buffers, to be compared with what was stored."""
     own_time: Callable[[Any], tuple[float, float]] | None = None
     """Takes wall and processor seconds out of the outcome, where the work is measured elsewhere."""
+    workers_peak: Callable[[], int] | None = None
+    """Bytes that the run's worker processes, now ended, have held beyond what they had when they began."""
