@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer, Origin
+    from s3torch.harness.servers import MotoServer, Origin, SwiftServer
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +29,22 @@ def moto_server() -> Iterator[MotoServer]:
 def s3_bucket(moto_server: MotoServer) -> str:
     """The name of a fresh, empty bucket on ``moto_server``."""
     return moto_server.create_bucket(f"test-{uuid.uuid4().hex}")
+
+
+@pytest.fixture(scope="session")
+def swift_server() -> Iterator[SwiftServer]:
+    """OpenStack Swift, one for the whole run; skips the test where it cannot run, saying what to do."""
+    from s3torch.harness.servers import SwiftServer, SwiftUnavailableError
+
+    server = SwiftServer()
+    try:
+        server.start()
+    except SwiftUnavailableError as error:
+        pytest.skip(str(error))
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

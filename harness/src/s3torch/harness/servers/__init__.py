@@ -3,5 +3,14 @@
 from s3torch.harness.servers._process import ServerError
 from s3torch.harness.servers.moto import MotoServer, RecordedRequest
 from s3torch.harness.servers.origin import Origin, OriginUnavailableError
+from s3torch.harness.servers.swift import SwiftServer, SwiftUnavailableError
 
-__all__ = ["MotoServer", "Origin", "OriginUnavailableError", "RecordedRequest", "ServerError"]
+__all__ = [
+    "MotoServer",
+    "Origin",
+    "OriginUnavailableError",
+    "RecordedRequest",
+    "ServerError",
+    "SwiftServer",
+    "SwiftUnavailableError",
+]

@@ -3,12 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, Protocol
 
 REGION = "us-east-1"
 ACCESS_KEY = "testing"
 SECRET_KEY = "testing"
 
 _PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+
+
+class Server(Protocol):
+    """Any S3 server, here or elsewhere."""
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        ...
+
+    @property
+    def region(self) -> str:
+        """The region to give to clients."""
+        ...
+
+    @property
+    def access_key(self) -> str:
+        """The access key id to give to clients."""
+        ...
+
+    @property
+    def secret_key(self) -> str:
+        """The secret access key to give to clients."""
+        ...
+
+
+def make_boto3_client(server: Server, *, endpoint: str | None = None, ca_bundle: str | None = None) -> Any:
+    """Return a new boto3 S3 client of a server, path style, independent of the environment.
+
+    Args:
+        server: The server.
+        endpoint: Another endpoint of it than its first.
+        ca_bundle: The certificates to trust; None takes the system's.
+    """
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.session.Session(
+        aws_access_key_id=server.access_key, aws_secret_access_key=server.secret_key, region_name=server.region
+    )
+    return session.client(
+        "s3",
+        endpoint_url=endpoint or server.endpoint,
+        verify=ca_bundle,
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, proxies={}),
+    )
 
 
 def dummy_environment() -> dict[str, str]:

@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s3torch.harness.servers._address import ACCESS_KEY, REGION, SECRET_KEY, dummy_environment, foreign_variables
+from s3torch.harness.servers._address import (
+    ACCESS_KEY,
+    REGION,
+    SECRET_KEY,
+    dummy_environment,
+    foreign_variables,
+    make_boto3_client,
+)
 from s3torch.harness.servers._process import ServerError, ServerProcess
 
 if TYPE_CHECKING:
@@ -128,17 +135,7 @@ class MotoServer:
 
     def boto3_client(self) -> Any:
         """Return a new boto3 S3 client of this server, path style, independent of the environment."""
-        import boto3
-        from botocore.config import Config
-
-        session = boto3.session.Session(
-            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, region_name=self.region
-        )
-        return session.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, proxies={}),
-        )
+        return make_boto3_client(self)
 
     def create_bucket(self, name: str) -> str:
         """Create a bucket.

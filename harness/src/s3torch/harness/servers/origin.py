@@ -19,7 +19,14 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from s3torch.harness.servers._address import ACCESS_KEY, REGION, SECRET_KEY, dummy_environment, foreign_variables
+from s3torch.harness.servers._address import (
+    ACCESS_KEY,
+    REGION,
+    SECRET_KEY,
+    dummy_environment,
+    foreign_variables,
+    make_boto3_client,
+)
 from s3torch.harness.servers._content import write_content
 from s3torch.harness.servers._process import ServerError, ServerProcess
 
@@ -204,19 +211,9 @@ class Origin:
         Args:
             endpoint: One of the four; the plain one by default.
         """
-        import boto3
-        from botocore.config import Config
-
         endpoint = endpoint or self.endpoint
-        session = boto3.session.Session(
-            aws_access_key_id=self.access_key, aws_secret_access_key=self.secret_key, region_name=self.region
-        )
-        return session.client(
-            "s3",
-            endpoint_url=endpoint,
-            verify=self.ca_bundle if endpoint.startswith("https") else None,
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}, proxies={}),
-        )
+        ca_bundle = self.ca_bundle if endpoint.startswith("https") else None
+        return make_boto3_client(self, endpoint=endpoint, ca_bundle=ca_bundle)
 
     def create_bucket(self, name: str) -> str:
         """Create a bucket.
