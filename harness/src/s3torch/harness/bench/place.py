@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
-from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers._address import REGION, dummy_environment
 from s3torch.harness.servers.origin import memory_folder
 
 BUCKET = "bench"
-"""The bucket of all objects."""
+"""The bucket of all objects, on servers that the benchmark starts."""
+
+
+class Boto3Server(Protocol):
+    """A server whose objects are reached by requests, and are no files."""
+
+    def boto3_client(self) -> Any:
+        """Return a new boto3 S3 client of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +37,39 @@ class Place:
     """The bucket's folder, where it is one."""
     ca_bundle: str | None = None
     """What to trust."""
-    moto: MotoServer | None = None
-    """The server, if it is moto."""
+    server: Boto3Server | None = None
+    """The server, where the bucket is no folder."""
+    bucket: str = BUCKET
+    """The bucket."""
+    prefix: str = ""
+    """What every key begins with; ends with a slash where it is not empty."""
+    region: str = REGION
+    """The region to sign for."""
+    identity: Callable[[], Mapping[str, str]] = dummy_environment
+    """Gives the variables by which the subjects get in; called for each that starts."""
+    presign: Callable[[str, bool], str] | None = None
+    """Makes of a key, with the prefix, the path below the bucket by which one who cannot sign may read it, or write it;
+    None where nobody needs to sign."""
+
+    def key(self, name: str) -> str:
+        """Return the whole key of an object."""
+        return self.prefix + name
+
+    def unsigned_key(self, name: str, *, write: bool = False) -> str:
+        """Return what to ask for below the bucket where one cannot sign.
+
+        Args:
+            name: The object.
+            write: For a PUT and not a GET.
+        """
+        key = self.key(name)
+        return self.presign(key, write) if self.presign else key
 
     def put(self, path: Path, key: str) -> None:
         """Store a file of a folder within ``scratch``; where it lies there already, do nothing."""
-        if self.moto is not None:
+        if self.server is not None:
             with path.open("rb") as file:
-                self.moto.boto3_client().put_object(Bucket=BUCKET, Key=key, Body=file)
+                self.server.boto3_client().put_object(Bucket=self.bucket, Key=self.key(key), Body=file)
         elif self.root is not None and path != self.root / key:
             (self.root / key).parent.mkdir(parents=True, exist_ok=True)
             os.link(path, self.root / key)
@@ -59,12 +92,12 @@ class Place:
         if self.root is not None:
             shutil.move(self.root / key, target)
             return target
-        assert self.moto is not None
-        client = self.moto.boto3_client()
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=key):
+        assert self.server is not None
+        client = self.server.boto3_client()
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(key)):
             for found in page.get("Contents", []):
-                name = found["Key"]
+                name = found["Key"][len(self.prefix) :]
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                client.download_file(BUCKET, name, str(folder / name))
-                client.delete_object(Bucket=BUCKET, Key=name)
+                client.download_file(self.bucket, found["Key"], str(folder / name))
+                client.delete_object(Bucket=self.bucket, Key=found["Key"])
         return target

@@ -15,13 +15,15 @@ from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.player import Player
 from s3torch.harness.bench.process import SubjectError, SubjectProcess, subject_path
 from s3torch.harness.bench.results import Measured, Outcome
-from s3torch.harness.bench.scenario import MIB, Content, Entry, Scenario, Server, ours
+from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server, ours
 from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.servers import MotoServer, Origin, OriginUnavailableError
-from s3torch.harness.servers._address import dummy_environment, foreign_variables
+from s3torch.harness.servers._address import foreign_variables
 
 _RUN_SECONDS = 300.0
 _QUICK_SIZE, _QUICK_COUNT = 32 * MIB, 100
+# Scenarios of less are about something else than size.
+_LARGE = 64 * MIB
 _SAVE_OURS = ours("a checkpoint of s3torch's", "connector_dcp:save")
 
 
@@ -35,10 +37,14 @@ class Settings:
     """Small objects and few of them: shows that everything works, measures nothing."""
     peers: bool = True
     """Whether the peers are measured beside us."""
+    size: int | None = None
+    """Bytes of each large object, or of all tensors of a checkpoint of large ones; None takes the scenario's."""
 
 
 def scaled(scenario: Scenario, settings: Settings) -> Scenario:
     """Return the scenario at the size that the settings ask for."""
+    if settings.size is not None and scenario.count == 1 and scenario.size >= _LARGE:
+        scenario = replace(scenario, size=settings.size)
     if not settings.quick:
         return scenario
     if scenario.count > 1:
@@ -52,10 +58,14 @@ class Runner:
     Args:
         settings: How to measure.
         report: Told what happens, one line at a time.
+        place: Where every scenario runs, in place of servers of its own.
     """
 
-    def __init__(self, settings: Settings, report: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, settings: Settings, report: Callable[[str], None] = lambda _: None, *, place: Place | None = None
+    ) -> None:
         self._settings = settings
+        self._only_place = place
         self._report = report
         self._stack = ExitStack()
         self._origin: Origin | None = None
@@ -146,12 +156,13 @@ class Runner:
         scratch = str(stack.enter_context(place.scratch()))
         task = Task(
             endpoint=place.endpoint,
-            bucket=BUCKET,
-            keys=stored.keys[:count],
+            bucket=place.bucket,
+            keys=[_address(entry, scenario, place, key) for key in stored.keys[:count]],
             size=stored.size,
+            region=place.region,
             ca_bundle=place.ca_bundle,
             window=scenario.window,
-            options={**stored.options, **entry.options, "scratch": scratch},
+            options={**_options(entry, place, stored), **entry.options, "scratch": scratch},
         )
         is_upload = scenario.content in (Content.UPLOAD, Content.UPLOAD_BYTES)
         counts = None
@@ -170,7 +181,9 @@ class Runner:
     def _try_out(self, scenario: Scenario, entry: Entry, place: Place, task: Task) -> Counts | None:
         """Let a subject run once in a process that is not measured, to count its requests and see what it stores."""
         is_upload = scenario.content is Content.UPLOAD
-        endpoint, keys = (place.keep_endpoint, [TRIED]) if is_upload else (place.endpoint, task.keys)
+        endpoint, keys = (place.endpoint, task.keys)
+        if is_upload:
+            endpoint, keys = (place.keep_endpoint, [_address(entry, scenario, place, TRIED)])
         with ExitStack() as stack:
             proxy = stack.enter_context(CountingProxy(endpoint)) if scenario.is_counted else None
             process = stack.enter_context(
@@ -185,7 +198,7 @@ class Runner:
     def _environment(self, entry: Entry, place: Place) -> dict[str, str]:
         foreign = {*foreign_variables(list(os.environ)), "PYTHONPATH", "VIRTUAL_ENV"}
         env = {name: value for name, value in os.environ.items() if name not in foreign}
-        env |= dummy_environment()
+        env |= place.identity()
         # Set, not only removed: unset they mean the files in the home folder.
         env["AWS_CONFIG_FILE"] = env["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
         if entry.environment != WORKSPACE:
@@ -196,13 +209,15 @@ class Runner:
         return env
 
     def _place(self, server: Server) -> Place:
+        if self._only_place is not None:
+            return self._only_place
         if server is Server.NONE:
             return Place("http://127.0.0.1:1", "http://127.0.0.1:1")
         if server is Server.MOTO:
             if self._moto is None:
                 self._moto = self._stack.enter_context(MotoServer())
                 self._moto.create_bucket(BUCKET)
-            return Place(self._moto.endpoint, self._moto.endpoint, moto=self._moto)
+            return Place(self._moto.endpoint, self._moto.endpoint, server=self._moto)
         if self._origin is None:
             self._origin = self._stack.enter_context(Origin())
             self._origin.create_bucket(BUCKET)
@@ -220,17 +235,31 @@ class Runner:
         """Lay out the scenario's objects, once for all scenarios that share them."""
         # The origin's endpoints share their objects.
         which = (scenario.content, scenario.size, scenario.count, scenario.tensors, scenario.is_one_file)
-        key = (scenario.server is Server.NONE, place.moto is not None, *which)
+        key = (scenario.server is Server.NONE, place.server is not None, *which)
         if key not in self._stored:
             self._stored[key] = lay_out(scenario, place, lambda key, options: self._save_ours(place, key, options))
         stored = self._stored[key]
         return stored if scenario.chosen is None else choose(stored, scenario.chosen)
 
     def _save_ours(self, place: Place, key: str, options: Mapping[str, Any]) -> None:
-        task = Task(place.keep_endpoint, BUCKET, [key], 0, options=dict(options))
+        task = Task(place.keep_endpoint, place.bucket, [place.key(key)], 0, place.region, options=dict(options))
         try:
             with self._start(_SAVE_OURS, place, task) as process:
                 process.run()
         except SubjectError as error:
             # Who loads it will fail, and the others can be measured.
             self._report(f"  {_SAVE_OURS.name}: {error}")
+
+
+def _address(entry: Entry, scenario: Scenario, place: Place, key: str) -> str:
+    """Return what a subject asks for: floors do not sign."""
+    if entry.role is not Role.FLOOR:
+        return place.key(key)
+    return place.unsigned_key(key, write=scenario.content in (Content.UPLOAD, Content.UPLOAD_BYTES))
+
+
+def _options(entry: Entry, place: Place, stored: Stored) -> dict[str, Any]:
+    options = dict(stored.options)
+    if entry.role is Role.FLOOR and "places" in options:
+        options["places"] = [(place.unsigned_key(key), offset) for key, offset in options["places"]]
+    return options
