@@ -1,7 +1,7 @@
 """The pacing server's own process: one thread for each connection, a fixed wait before each answer, a cap on each rate.
 
 Run as ``python -m s3torch.harness.scale._pacing_process PORT_FILE FIRST_BYTE RATE [CERTIFICATE KEY]``. It knows as
-much of S3 as the measurements of this package need: an object exists if its key ends in its size (``/bucket/any-110000``)
+much of S3 as the measurements of this package need: an object exists if its key ends in its size (``/bucket/x-110000``)
 and holds zeros; uploads are read and dropped.
 """
 
@@ -73,13 +73,9 @@ class _Handler(socketserver.StreamRequestHandler):
         if request.method in ("GET", "HEAD") and "uploadId" not in request.query:
             self._answer_object(request)
         elif request.method == "POST" and request.query.startswith("uploads"):
-            self._send(
-                200, f"{_XML}<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
-            )
+            self._send_xml("InitiateMultipartUploadResult", "<UploadId>1</UploadId>")
         elif request.method == "POST":
-            self._send(
-                200, f"{_XML}<CompleteMultipartUploadResult><ETag>{_ETAG}</ETag></CompleteMultipartUploadResult>"
-            )
+            self._send_xml("CompleteMultipartUploadResult", f"<ETag>{_ETAG}</ETag>")
         else:
             self._send(204 if request.method == "DELETE" else 200, "")
 
@@ -97,6 +93,9 @@ class _Handler(socketserver.StreamRequestHandler):
         self._send_head(status, stop - start, more)
         if request.method == "GET":
             self._send_zeros(stop - start)
+
+    def _send_xml(self, name: str, content: str) -> None:
+        self._send(200, f"{_XML}<{name}>{content}</{name}>")
 
     def _send(self, status: int, body: str) -> None:
         self._send_head(status, len(body), "", body)
@@ -148,8 +147,8 @@ def main(arguments: list[str]) -> None:
     """Serve until standard input ends.
 
     Args:
-        arguments: Where the port number goes, seconds to the first byte, bytes a second (0 for no cap), and the files of
-            a certificate and its key for TLS.
+        arguments: Where the port number goes, seconds to the first byte, bytes a second (0 for no cap), and the files
+            of a certificate and its key for TLS.
     """
     _lifeline.watch(lambda: os._exit(0))
     # Threads that sleep until their slice is due must get the interpreter when it is.

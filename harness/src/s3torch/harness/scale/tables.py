@@ -159,8 +159,10 @@ def compare(
         work = work_of(kind, costs.plain)
         for link in links:
             needs = plan(work, gigabits(link), service)
-            for count in [*connections, needs.connections]:
-                found.append(_compare(work, link, service, count, needs.processes, is_planned=count not in connections))
+            found += [
+                _compare(work, link, service, count, needs.processes, is_planned=count not in connections)
+                for count in [*connections, needs.connections]
+            ]
     return found
 
 
