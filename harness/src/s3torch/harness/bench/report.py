@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from s3torch.harness.bench.history import LOCAL, Record, ScenarioRecord, SubjectRecord, VerdictRecord
+from s3torch.harness.bench.machine import Machine
 from s3torch.harness.bench.results import Measured, Outcome, Verdict
 from s3torch.harness.bench.scenario import MIB, Figure, Role, Scenario
 
@@ -127,46 +131,68 @@ def _verdict_row(outcome: Outcome, verdict: Verdict) -> list[str]:
     return [scenario.name, verdict.subject, figure(subject), *others, required, reached, mark]
 
 
+def to_record(
+    outcomes: Sequence[Outcome], *, made: datetime, machine: Machine, repeat: int, store: str = LOCAL, is_quick: bool
+) -> Record:
+    """Return everything measured as a record for the history.
+
+    Args:
+        outcomes: What was measured.
+        made: When.
+        machine: Where.
+        repeat: Measured runs of each subject.
+        store: ``local``, or what stands for the user's bucket.
+        is_quick: Whether the figures mean nothing.
+    """
+    when = made.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Record(when, machine, repeat, tuple(_scenario_record(each) for each in outcomes), store, is_quick)
+
+
 def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """Return everything measured as plain values, times in seconds and sizes in bytes."""
-    return [
-        {
-            "scenario": outcome.scenario.name,
-            "title": outcome.scenario.title,
-            "skipped": outcome.skipped,
-            "subjects": [_subject_json(each, outcome.scenario) for each in outcome.measured],
-            "verdicts": [
-                {
-                    "subject": verdict.subject,
-                    "figure": verdict.requirement.figure.value,
-                    "against": verdict.requirement.against,
-                    "limit": verdict.requirement.limit,
-                    "reached": verdict.value,
-                    "met": verdict.is_met,
-                }
-                for verdict in outcome.verdicts
-            ],
-        }
-        for outcome in outcomes
-    ]
+    return [asdict(_scenario_record(outcome)) for outcome in outcomes]
 
 
-def _subject_json(measured: Measured, scenario: Scenario) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "name": measured.entry.name,
-        "role": measured.entry.role.value,
-        "environment": measured.entry.environment,
-        "failure": measured.failure,
-    }
-    if measured.runs:
-        found |= {
-            "seconds": [run.seconds for run in measured.runs],
-            "cpu_seconds": [run.cpu for run in measured.runs],
-            "extra_memory": measured.extra_memory,
-            "objects": measured.objects,
-            "bytes": measured.size,
-            "rate": measured.rate(scenario),
-            "requests": measured.requests,
-            "sent": measured.sent,
-        }
-    return found
+def _scenario_record(outcome: Outcome) -> ScenarioRecord:
+    scenario = outcome.scenario
+    return ScenarioRecord(
+        scenario=scenario.name,
+        title=scenario.title,
+        size=scenario.size,
+        count=scenario.count,
+        timed=scenario.is_timed,
+        skipped=outcome.skipped,
+        subjects=tuple(_subject_record(each) for each in outcome.measured),
+        verdicts=tuple(
+            VerdictRecord(
+                verdict.subject,
+                verdict.requirement.figure.value,
+                verdict.requirement.limit,
+                verdict.requirement.against,
+                verdict.value,
+                verdict.is_met,
+            )
+            for verdict in outcome.verdicts
+        ),
+    )
+
+
+def _subject_record(measured: Measured) -> SubjectRecord:
+    entry = measured.entry
+    if not measured.runs:
+        return SubjectRecord(entry.name, entry.role, entry.environment, measured.failure)
+    return SubjectRecord(
+        entry.name,
+        entry.role,
+        entry.environment,
+        seconds=tuple(run.seconds for run in measured.runs),
+        cpu_seconds=tuple(run.cpu for run in measured.runs),
+        extra_memory=measured.extra_memory,
+        objects=measured.objects,
+        bytes=measured.size,
+        requests=measured.requests,
+        sent=measured.sent,
+        first=measured.first,
+        p50=measured.p50,
+        p99=measured.p99,
+    )
