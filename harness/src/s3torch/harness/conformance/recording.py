@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from s3torch.client import EngineContext, GetInfo, GetRequest, GetResult, HeadObjectResult, Transfer
+from s3torch.client import Engine, EngineContext, GetInfo, GetRequest, GetResult, HeadObjectResult, Transfer
 from s3torch.client.engines import make_engine
 from s3torch.client.protocols import Into
 
@@ -17,10 +17,10 @@ class Recorder:
     """Makes recording engines and keeps what they record; give it to ``S3ClientConfig(engine=...)``.
 
     Args:
-        inner: The name of the engine to record.
+        inner: The engine to record: its name, or a function that makes it.
     """
 
-    def __init__(self, inner: str) -> None:
+    def __init__(self, inner: str | Callable[[EngineContext], Engine]) -> None:
         self.inner = inner
         self.gets: list[GetRequest] = []
         """The GETs started, in order."""

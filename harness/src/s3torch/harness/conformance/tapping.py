@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from s3torch.client import EngineContext, S3ConnectionError, Transfer
+from s3torch.client import Engine, EngineContext, S3ConnectionError, Transfer
 from s3torch.client.engines import make_engine
 from s3torch.client.transfers import DoneTransfer
 
@@ -74,11 +74,11 @@ class EngineTap:
     """Makes engines that note what they are asked; give it to ``S3ClientConfig(engine=...)``.
 
     Args:
-        inner: The name of the engine that does the work.
+        inner: The engine that does the work: its name, or a function that makes it.
         share: Give all clients one engine inside, for those that take long to make; they must be of one store.
     """
 
-    def __init__(self, inner: str, *, share: bool = False) -> None:
+    def __init__(self, inner: str | Callable[[EngineContext], Engine], *, share: bool = False) -> None:
         self.inner = inner
         self._share = share
         self._shared: Any = None

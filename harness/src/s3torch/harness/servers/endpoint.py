@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from s3torch.harness.servers._address import REGION
+from s3torch.harness.servers._address import REGION, Server
 from s3torch.harness.servers._process import ServerError
 
 if TYPE_CHECKING:
@@ -15,12 +15,28 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-__all__ = ["BucketLentError", "EndpointServer", "is_amazon"]
+__all__ = ["BucketLentError", "EndpointServer", "S3Server", "is_amazon"]
 
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 # What of the user's environment a client needs to reach the store at all.
 _ROUTE = ("AWS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+class S3Server(Server, Protocol):
+    """What tests use of a server: any that this package starts, or the user's own."""
+
+    def env(self) -> dict[str, str]:
+        """Return the variables by which any AWS client finds it and gets in."""
+        ...
+
+    def boto3_client(self) -> Any:
+        """Return a new boto3 S3 client of it."""
+        ...
+
+    def create_bucket(self, name: str) -> str:
+        """Make a bucket and return its name."""
+        ...
 
 
 class BucketLentError(ServerError):

@@ -1,0 +1,52 @@
+"""What the servers at hand can do and cannot, each fact with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from s3torch.harness.servers.endpoint import EndpointServer, S3Server
+from s3torch.harness.servers.moto import MotoServer
+
+__all__ = ["ServerFacts", "facts_of"]
+
+
+@dataclass(frozen=True)
+class ServerFacts:
+    """What suites need to know of a store; see `StoreLaws` and `WriterLaws`."""
+
+    is_networked: bool = True
+    """Whether requests leave the process."""
+    checks_credentials: bool = False
+    """Whether it refuses wrong credentials."""
+    lists_uploads: bool = True
+    """Whether it can tell which multipart uploads were left unfinished."""
+    refused_keys: frozenset[str] = frozenset()
+    """Valid keys that it cannot keep."""
+    broken_for_engines: Mapping[str, str] = field(default_factory=dict)
+    """Laws of stores that cannot hold on it: name of the test to what it gets wrong."""
+    broken_for_writers: Mapping[str, str] = field(default_factory=dict)
+    """Laws of writers that cannot hold on it, likewise."""
+
+
+_MOTO = ServerFacts(
+    # werkzeug, the web framework below moto, has no route for a path with a line break.
+    refused_keys=frozenset({"newline/\n"}),
+    broken_for_engines={
+        "test_a_copy_is_bound_to_its_source": "moto does not look at x-amz-copy-source-if-match",
+        "test_an_aborted_upload_cannot_go_on": "moto answers 500 instead of NoSuchUpload",
+    },
+)
+
+
+def facts_of(server: S3Server) -> ServerFacts:
+    """Return what is known of a server; one that the user named is asked what can be asked without harm.
+
+    Args:
+        server: The server, running.
+    """
+    if isinstance(server, MotoServer):
+        return _MOTO
+    if isinstance(server, EndpointServer):
+        return ServerFacts(checks_credentials=server.checks_credentials())
+    return ServerFacts(checks_credentials=True)
