@@ -1,4 +1,4 @@
-"""Laws as classes to subclass: what every store and every reader does, whoever wrote it.
+"""Laws as classes to subclass: what every store, reader, writer, dataset and checkpoint does, whoever wrote it.
 
 Each class arranges and asserts around its subject with a client of its own, and asks for nothing but a few fixtures.
 `Recorder` wraps an engine to count what it is asked.
@@ -10,6 +10,7 @@ import pytest
 for _name in (
     *("_checkpoint_catalogs", "_checkpoint_commits", "_checkpoint_laws", "_checkpoint_round_trips"),
     *("_reader_laws", "_sequences", "_store_lists", "_store_reads", "_store_sharing", "_store_writes", "dcp"),
+    *("_writer_contents", "_writer_endings", "_writer_laws"),
 ):
     pytest.register_assert_rewrite(f"s3torch.harness.conformance.{_name}")
 
@@ -28,6 +29,7 @@ from s3torch.harness.conformance.reader import ReaderConformance, StoredObject, 
 from s3torch.harness.conformance.recording import Recorder, RecordingEngine  # noqa: E402
 from s3torch.harness.conformance.store import StoreConformance  # noqa: E402
 from s3torch.harness.conformance.tapping import Asked, EngineTap, RequestTap  # noqa: E402
+from s3torch.harness.conformance.writer import OpenWriter, WriterConformance  # noqa: E402
 
 __all__ = [
     "Arrangement",
@@ -39,6 +41,7 @@ __all__ = [
     "DCPConformance",
     "EngineTap",
     "MemoryArrangement",
+    "OpenWriter",
     "ReaderConformance",
     "Recorder",
     "RecordingEngine",
@@ -47,6 +50,7 @@ __all__ = [
     "StoreItems",
     "StoreObject",
     "StoredObject",
+    "WriterConformance",
     "law_settings",
     "make_bytes",
 ]
