@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from s3torch.harness._signals import INTERRUPTED, clean_up_on_sigterm
 
 if TYPE_CHECKING:
     from s3torch.harness.demo.settings import Settings
@@ -18,8 +16,6 @@ __all__ = ["command"]
 
 _FAILED = 1
 _BAD_ARGUMENT = 2
-_INTERRUPTED = 130
-_TERMINATED = 143
 
 # typer reads these at run time, and on Python 3.10 wants Optional rather than `str | None`.
 _OptionalText = Optional[str]  # noqa: UP045
@@ -65,31 +61,14 @@ def _run(settings: Settings) -> int:
     from s3torch.harness.servers import ServerError
 
     try:
-        with _clean_up_on_sigterm():
+        with clean_up_on_sigterm():
             return 0 if run_demo(settings, View(Console())) else _FAILED
     except (DemoError, ServerError, S3Exception) as error:
         _complain(str(error))
         return _FAILED
     except KeyboardInterrupt:
         _complain("interrupted")
-        return _INTERRUPTED
-
-
-@contextlib.contextmanager
-def _clean_up_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the program by way of all clean-up."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-
-    def leave(_number: int, _frame: object) -> NoReturn:
-        sys.exit(_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        return INTERRUPTED
 
 
 def _complain(message: str) -> None:

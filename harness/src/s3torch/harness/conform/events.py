@@ -1,0 +1,81 @@
+"""What the process that runs the suites tells the one that shows: one line of JSON for each event."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TypeAlias
+
+__all__ = ["Case", "Collected", "Ended", "Event", "Started", "Stopped", "decode", "encode"]
+
+# Opens every line, so that nothing that the code under test prints is taken for an event.
+_MARK = "\x1es3torch-conform "
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One test: a law, or one of the cases it is held to."""
+
+    id: str
+    """Names it among all."""
+    subject: str
+    """What is put to the test."""
+    law: str
+    """The law's name."""
+    sentence: str
+    """What the law says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What will be run."""
+
+    cases: list[Case] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A case begins."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A case has ended."""
+
+    id: str
+    verdict: str
+    """``held``, ``broken`` or ``skipped``."""
+    reason: str = ""
+    """Why, in a line."""
+    details: str = ""
+    """The whole report of a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The run cannot go on."""
+
+    reason: str
+
+
+Event: TypeAlias = "Collected | Started | Ended | Stopped"
+
+_EVENTS: dict[str, type[Event]] = {"Collected": Collected, "Started": Started, "Ended": Ended, "Stopped": Stopped}
+
+
+def encode(event: Event) -> str:
+    """Return an event as a line."""
+    return f"{_MARK}{json.dumps([type(event).__name__, asdict(event)])}\n"
+
+
+def decode(line: str) -> Event | None:
+    """Return what `encode` made into a line; None where the line is something else."""
+    _, mark, text = line.partition(_MARK)
+    if not mark:
+        return None
+    name, fields = json.loads(text)
+    if name == "Collected":
+        return Collected([Case(**case) for case in fields["cases"]])
+    return _EVENTS[name](**fields)

@@ -1,0 +1,125 @@
+"""Runs what was planned: again, without the case at fault, where code under test hangs or takes the process down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s3torch.harness.conform.events import Collected, Ended, Started, Stopped
+from s3torch.harness.conform.process import PytestProcess, SilenceError
+from s3torch.harness.conform.settings import Run, Settings, plan_runs
+from s3torch.harness.conform.verdict import Verdicts, lacking
+from s3torch.harness.conform.view import RunProgress, show_details, show_lacking, show_laws
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["CannotRunError", "conform"]
+
+# Each costs the time that a case may take, or a start.
+_MOST_STARTS = 10
+_USAGE_ERROR = 4  # pytest's exit status
+
+
+class CannotRunError(RuntimeError):
+    """What was asked for cannot be run; the message is one line that says why."""
+
+
+def conform(settings: Settings, console: Console, progress: Console) -> bool:
+    """Put the subjects to the test and show what became of the laws.
+
+    Args:
+        settings: The options, checked.
+        console: Where to show results.
+        progress: Where to show progress.
+
+    Returns:
+        Whether all laws hold that could be tried.
+
+    Raises:
+        CannotRunError: It cannot be run.
+    """
+    _prepare(settings, progress)
+    runs: list[Verdicts] = []
+    for run in plan_runs(settings):
+        verdicts = Verdicts()
+        with RunProgress(progress, run) as shown:
+            _judge(run, settings, verdicts, shown)
+        runs.append(verdicts)
+        show_laws(console, run, verdicts.laws)
+        if settings.exit_first and verdicts.is_broken:
+            break
+    if not (settings.readers or settings.writer or settings.engine):
+        show_lacking(console, settings.endpoint or settings.server or "moto", lacking(runs))
+    show_details(console, settings, [law for verdicts in runs for law in verdicts.laws])
+    return not any(verdicts.is_broken for verdicts in runs)
+
+
+def _prepare(settings: Settings, progress: Console) -> None:
+    """Install what is missing, outside any deadline of a law."""
+    if settings.server != "swift":
+        return
+    from s3torch.harness.servers import SwiftServer, SwiftUnavailableError
+
+    try:
+        with progress.status("Installing OpenStack Swift, if it is missing"):
+            SwiftServer.install()
+    except SwiftUnavailableError as error:
+        raise CannotRunError(f"--server swift: {error}") from error
+
+
+def _judge(run: Run, settings: Settings, verdicts: Verdicts, shown: RunProgress) -> None:
+    """Run the cases until each is judged, starting anew behind one that hangs or crashes."""
+    arguments = [*run.arguments, *(["-x"] if settings.exit_first else [])]
+    for law in settings.laws:
+        arguments += ["--conform-law", law]
+    for _ in range(_MOST_STARTS):
+        fault = _run_once(arguments, settings.timeout, verdicts, shown)
+        if fault is None:
+            return
+        verdicts.judge(fault)
+        shown.follow(fault, verdicts)
+        if settings.exit_first or len(verdicts.judged) == verdicts.total:
+            return
+
+
+def _run_once(arguments: list[str], timeout: float, verdicts: Verdicts, shown: RunProgress) -> Ended | None:
+    """Run the cases that are not judged yet; return the verdict on the one that the process did not survive."""
+    running: str | None = None
+    stopped = ""
+    with PytestProcess(arguments, verdicts.judged, timeout) as process:
+        try:
+            for event in process.events():
+                if isinstance(event, Collected):
+                    verdicts.expect(event.cases)
+                elif isinstance(event, Started):
+                    running = event.id
+                elif isinstance(event, Ended):
+                    verdicts.judge(event)
+                elif isinstance(event, Stopped):
+                    stopped = event.reason
+                shown.follow(event, verdicts)
+            status = process.status()
+        except SilenceError as error:
+            if running is None:
+                raise CannotRunError(f"the tests did not start: {error}") from error
+            said = process.said()
+            process.close(gently=False)
+            return Ended(running, "broken", f"hangs: {error}", said)
+        said = process.said()
+    if stopped or status == _USAGE_ERROR:
+        raise CannotRunError(_as_options(stopped or _usage_error(said)))
+    if status not in (0, 1):
+        if running is None:
+            raise CannotRunError(f"the tests ended with status {status} before they began: {said[-500:]}")
+        return Ended(running, "broken", f"its process ended with status {status}", said)
+    return None
+
+
+def _usage_error(said: str) -> str:
+    lines = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
+    return lines[-1] if lines else said
+
+
+def _as_options(message: str) -> str:
+    """Name the command's options rather than those of the pytest plugin."""
+    return " ".join(message.replace("--s3-", "--").split())
