@@ -81,6 +81,18 @@ def demo(session: nox.Session) -> None:
     in_workspace(session, "s3torch", "demo", *session.posargs)
 
 
+@nox.session(venv_backend="none")
+def scale(session: nox.Session) -> None:
+    """What one host needs to fill its network card: measured costs, a model, and a simulation of it."""
+    in_workspace(session, "python", "-m", "s3torch.harness.scale", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def soak(session: nox.Session) -> None:
+    """Mixed load under faults, watched for growth, wrong bytes and hangs: `-- --minutes 10`."""
+    in_workspace(session, "python", "-m", "s3torch.harness.soak", *session.posargs)
+
+
 @nox.session
 def wheels(session: nox.Session) -> None:
     """Build every distribution, install each alone in an empty environment, and import it.

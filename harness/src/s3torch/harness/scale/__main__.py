@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from s3torch.client import S3Exception
+from s3torch.harness._command_line import run_program
 from s3torch.harness.scale.costs import Costs, CostsError
 from s3torch.harness.scale.measuring import measure_costs
 from s3torch.harness.scale.model import Service
@@ -26,7 +27,8 @@ from s3torch.harness.scale.tables import (
 )
 from s3torch.harness.servers import ServerError
 
-_FAILED, _BAD_ARGUMENT, _INTERRUPTED = 1, 2, 130
+_NAME = "python -m s3torch.harness.scale"
+_FAILED, _BAD_ARGUMENT = 1, 2
 # typer reads these at run time, and on Python 3.10 wants Optional rather than `X | None`.
 _OptionalPath = Optional[Path]  # noqa: UP045
 _OptionalLinks = Optional[list[int]]  # noqa: UP045
@@ -39,43 +41,37 @@ def scale(
     first_byte: Annotated[float, typer.Option(min=0.0, help="Milliseconds to a first byte, on average.")] = 30.0,
     rate: Annotated[float, typer.Option(min=0.001, help="MB/s of one connection at most.")] = 90.0,
     check: Annotated[bool, typer.Option("--check", help="Also hold the model against real sockets.")] = False,
-) -> None:
+) -> int:
     """Say what one host needs to fill its network card with data from S3, and check it by simulation."""
     console, progress = Console(width=None if sys.stdout.isatty() else 150), Console(stderr=True, style="dim")
     if costs is not None and save is not None:
-        _complain("--save writes what is measured, and with --costs nothing is")
-        raise typer.Exit(_BAD_ARGUMENT)
+        return _complain("--save writes what is measured, and with --costs nothing is", _BAD_ARGUMENT)
     try:
         found = Costs.load(costs) if costs else measure_costs(progress.print)
+        if save:
+            found.save(save)
+        service = Service(first_byte / 1e3, rate * 1e6)
+        links = tuple(gbps or LINKS)
+        _show(console, costs_table(found))
+        _show(console, needs_table(found, service, links=links))
+        progress.print("simulating")
+        _show(console, comparison_table(compare(found, service, links=links)))
+        return _check(console, progress, found) if check else 0
     except CostsError as error:
-        _complain(str(error))
-        raise typer.Exit(_BAD_ARGUMENT) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
-    except (ServerError, S3Exception) as error:
-        _complain(str(error))
-        raise typer.Exit(_FAILED) from None
-    if save:
-        found.save(save)
-    service = Service(first_byte / 1e3, rate * 1e6)
-    links = tuple(gbps or LINKS)
-    _show(console, costs_table(found))
-    _show(console, needs_table(found, service, links=links))
-    progress.print("simulating")
-    _show(console, comparison_table(compare(found, service, links=links)))
-    if check:
-        _check(console, progress, found)
+        return _complain(str(error), _BAD_ARGUMENT)
+    except (OSError, ServerError, S3Exception) as error:
+        return _complain(str(error), _FAILED)
 
 
-def _check(console: Console, progress: Console, costs: Costs) -> None:
+def _check(console: Console, progress: Console, costs: Costs) -> int:
     checked = []
     for case in CASES:
         progress.print(f"{case.connections} connections, requests of {case.size:,} bytes")
         checked.append(check_model(costs, case))
     _show(console, reality_table(checked))
-    if not all(each.agrees for each in checked):
-        _complain(f"measured and predicted differ by more than {TOLERANCE:.0%}")
-        raise typer.Exit(_FAILED)
+    if all(each.agrees for each in checked):
+        return 0
+    return _complain(f"measured and predicted differ by more than {TOLERANCE:.0%}", _FAILED)
 
 
 def _show(console: Console, table: Table) -> None:
@@ -87,9 +83,10 @@ def _show(console: Console, table: Table) -> None:
     console.print(shown)
 
 
-def _complain(message: str) -> None:
-    sys.stderr.write(f"s3torch scale: {message}\n")
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"{_NAME}: {message}\n")
+    return status
 
 
 if __name__ == "__main__":
-    typer.run(scale)
+    sys.exit(run_program(scale, _NAME))

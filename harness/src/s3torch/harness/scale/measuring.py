@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 
 from s3torch.client import GetRequest, S3Client, S3ClientConfig
 from s3torch.harness.bench.subjects.measure import cpu_seconds, resident_bytes
-from s3torch.harness.bench.subjects.memory import fresh_map
 from s3torch.harness.scale.costs import Costs, PathCosts
 from s3torch.harness.scale.model import OBJECT, PART
 from s3torch.harness.scale.pacing import PacingServer
@@ -72,7 +71,7 @@ def _measure_path(
         say(f"{name}: objects of {OBJECT // 1000} KB")
         small = _least_cpu(lambda: get(OBJECT), repeat) / objects
         say(f"{name}: large reads")
-        read = _least_cpu(lambda: client.read_into("bucket", f"x-{large}", memoryview(fresh_map(large))), repeat)
+        read = _least_cpu(lambda: client.read("bucket", f"x-{large}"), repeat)
         say(f"{name}: large uploads")
         data = memoryview(bytearray(os.urandom(1024**2)) * (large // 1024**2))
         write = _least_cpu(lambda: client.put("bucket", "x", data), repeat)
