@@ -14,7 +14,7 @@ from s3torch.client.memory import MemoryStore
 from s3torch.harness.conformance import Arrangement, Boto3Arrangement, MemoryArrangement, Recorder, StoredObject
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer
+    from s3torch.harness.servers import MotoServer, SwiftServer
 
 StoreWith: TypeAlias = Callable[[bytes, Callable[[S3Client, str, str], Any]], StoredObject]
 
@@ -31,16 +31,22 @@ class Place:
     arrangement: Arrangement
 
 
-@pytest.fixture(params=["memory", "boto3", "direct"])
-def engine(request: pytest.FixtureRequest) -> str:
-    """The name of an engine."""
+@pytest.fixture(params=["memory", "moto-boto3", "moto-direct", "swift-boto3", "swift-direct"])
+def target(request: pytest.FixtureRequest) -> str:
+    """The names of a server and of an engine; "memory" is both."""
     return str(request.param)
 
 
 @pytest.fixture
-def examples(engine: str) -> int:
+def engine(target: str) -> str:
+    """The name of an engine."""
+    return target.rpartition("-")[2]
+
+
+@pytest.fixture
+def examples(target: str) -> int:
     """Fewer where each request goes over a socket to a slow server."""
-    return 25 if engine == "memory" else 6
+    return {"memory": 25, "moto": 6, "swift": 2}[target.partition("-")[0]]
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +58,23 @@ def moto_arrangement(moto_server: MotoServer) -> Iterator[Arrangement]:
 
 
 @pytest.fixture(scope="session")
+def swift_arrangement(swift_server: SwiftServer) -> Iterator[Arrangement]:
+    """The suite's own way to Swift."""
+    arrangement = Boto3Arrangement(swift_server.boto3_client())
+    yield arrangement
+    arrangement.close()
+
+
+@pytest.fixture
+def swift_credentials(swift_server: SwiftServer, dummy_aws_env: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The credentials that Swift accepts, instead of the dummy ones."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", swift_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", swift_server.secret_key)
+
+
+@pytest.fixture(scope="session")
 def places() -> Iterator[dict[str, Place]]:
-    """What was made so far, by engine."""
+    """What was made so far, by target."""
     made: dict[str, Place] = {}
     yield made
     for place in made.values():
@@ -61,21 +82,24 @@ def places() -> Iterator[dict[str, Place]]:
 
 
 @pytest.fixture
-def place(engine: str, places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
-    """The engine's place, failing no requests."""
-    if engine not in places:
-        if engine == "memory":
+def place(target: str, places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
+    """The target's place, failing no requests."""
+    server, _, engine = target.rpartition("-")
+    if server == "swift":
+        request.getfixturevalue("swift_credentials")
+    if target not in places:
+        if target == "memory":
             endpoint = f"memory://{uuid.uuid4().hex}"
             arrangement: Arrangement = MemoryArrangement(MemoryStore.named(endpoint))
         else:
-            endpoint = request.getfixturevalue("moto_server").endpoint
-            arrangement = request.getfixturevalue("moto_arrangement")
+            endpoint = request.getfixturevalue(f"{server}_server").endpoint
+            arrangement = request.getfixturevalue(f"{server}_arrangement")
         recorder = Recorder(engine)
         config = S3ClientConfig(engine=recorder, force_path_style=True, part_size=5 * MIB, max_connections=4)
         client = S3Client("us-east-1", endpoint=endpoint, s3client_config=config)
-        places[engine] = Place(arrangement.create_bucket(), client, recorder, arrangement)
-    places[engine].recorder.clear()
-    return places[engine]
+        places[target] = Place(arrangement.create_bucket(), client, recorder, arrangement)
+    places[target].recorder.clear()
+    return places[target]
 
 
 @pytest.fixture

@@ -11,15 +11,16 @@ import pytest
 from s3torch.client import S3Client, S3ClientConfig
 from s3torch.client.memory import MemoryStore
 from s3torch.harness.conformance import Arrangement, Connect, MemoryArrangement, StoreConformance
-from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers import MotoServer, SwiftServer
+from s3torch.harness.servers._address import Server
 
 pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
 
 
 @pytest.fixture(scope="module")
-def clients() -> Iterator[dict[str, S3Client]]:
-    """Clients with default options by engine: one serves all laws."""
-    made: dict[str, S3Client] = {}
+def clients() -> Iterator[dict[tuple[str, str], S3Client]]:
+    """Clients with default options by endpoint and engine: one serves all laws."""
+    made: dict[tuple[str, str], S3Client] = {}
     yield made
     for client in made.values():
         client.close()
@@ -45,8 +46,30 @@ class TestMemory(StoreConformance):
         return connect
 
 
-class OnMoto(StoreConformance):
+class OnServer(StoreConformance):
     engine = ""
+
+    @pytest.fixture
+    def server(self) -> Server:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def client(self, connect: Connect, clients: dict[tuple[str, str], S3Client], server: Server) -> S3Client:
+        place = (server.endpoint, self.engine)
+        if place not in clients:
+            clients[place] = connect()
+        return clients[place]
+
+    @pytest.fixture
+    def connect(self, server: Server) -> Connect:
+        def connect(*, endpoint: str | None = server.endpoint, **options: Any) -> S3Client:
+            config = S3ClientConfig(engine=self.engine, force_path_style=True, **options)
+            return S3Client(server.region, endpoint=endpoint, s3client_config=config)
+
+        return connect
+
+
+class OnMoto(OnServer):
     # werkzeug, the web framework below moto, has no route for a path with a line break.
     refused_keys = frozenset({"newline/\n"})
     broken_by_server: ClassVar[Mapping[str, str]] = {
@@ -55,22 +78,12 @@ class OnMoto(StoreConformance):
     }
 
     @pytest.fixture
+    def server(self, moto_server: MotoServer) -> MotoServer:
+        return moto_server
+
+    @pytest.fixture
     def arrangement(self, moto_arrangement: Arrangement) -> Arrangement:
         return moto_arrangement
-
-    @pytest.fixture
-    def client(self, connect: Connect, clients: dict[str, S3Client]) -> S3Client:
-        if self.engine not in clients:
-            clients[self.engine] = connect()
-        return clients[self.engine]
-
-    @pytest.fixture
-    def connect(self, moto_server: MotoServer) -> Connect:
-        def connect(*, endpoint: str | None = moto_server.endpoint, **options: Any) -> S3Client:
-            config = S3ClientConfig(engine=self.engine, force_path_style=True, **options)
-            return S3Client(moto_server.region, endpoint=endpoint, s3client_config=config)
-
-        return connect
 
 
 class TestBoto3OnMoto(OnMoto):
@@ -81,5 +94,29 @@ class TestDirectOnMoto(OnMoto):
     engine = "direct"
 
 
-# pytest collects classes by their name: the shared part is none of its own.
-del OnMoto
+@pytest.mark.usefixtures("swift_credentials")
+class OnSwift(OnServer):
+    checks_credentials = True
+    has_storage_classes = False  # 400 InvalidStorageClass for all but STANDARD
+    has_tags = False  # 501 NotImplemented
+    start_methods = ("fork",)
+
+    @pytest.fixture
+    def server(self, swift_server: SwiftServer) -> SwiftServer:
+        return swift_server
+
+    @pytest.fixture
+    def arrangement(self, swift_arrangement: Arrangement) -> Arrangement:
+        return swift_arrangement
+
+
+class TestBoto3OnSwift(OnSwift):
+    engine = "boto3"
+
+
+class TestDirectOnSwift(OnSwift):
+    engine = "direct"
+
+
+# pytest collects classes by their name: the shared parts are none of its own.
+del OnMoto, OnSwift

@@ -24,6 +24,12 @@ class StoreLaws:
     """Whether a spawned process finds the same objects."""
     checks_credentials: ClassVar[bool] = False
     """Whether the store refuses wrong credentials; many test servers take any."""
+    has_storage_classes: ClassVar[bool] = True
+    """Whether the store has other storage classes than ``STANDARD``."""
+    has_tags: ClassVar[bool] = True
+    """Whether objects can be given tags."""
+    start_methods: ClassVar[tuple[str, ...]] = ("fork", "spawn", "forkserver")
+    """How processes are started that go on with a client; each takes seconds, and one store is enough for all."""
     refused_keys: ClassVar[frozenset[str]] = frozenset()
     """Valid keys that this store cannot keep (not the engine: each one here is a defect of the server)."""
 
