@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from s3torch.harness.bench.contents import TRIED, WrongBytesError, check_uploaded
-from s3torch.harness.bench.dcp_scenarios import DCP_SCENARIOS
 from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.runner import Runner, Settings
 from s3torch.harness.bench.scenario import Scenario, Server
+from s3torch.harness.bench.scenarios.dcp import SCENARIOS
 from s3torch.harness.servers import MotoServer
 
 # Each subject is a process that imports torch's distributed checkpoints.
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 def scenario(name: str, *entries: str) -> Scenario:
-    found = next(each for each in DCP_SCENARIOS if each.name == name)
+    found = next(each for each in SCENARIOS if each.name == name)
     chosen = tuple(entry for entry in found.entries if entry.name in entries)
     assert len(chosen) == len(entries)
     return replace(found, server=Server.MOTO, entries=chosen)

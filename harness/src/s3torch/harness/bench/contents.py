@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from s3torch.harness.bench.lister import PREFIX, key_name
 from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.scenario import Content, Scenario, Server
 from s3torch.harness.servers._content import write_content
@@ -43,7 +44,8 @@ class Stored:
 
     def checksum(self, count: int) -> int | None:
         """Return the checksum of what the first ``count`` deliver; None if nothing is delivered."""
-        return self.checksums[count - 1] if self.checksums else None
+        # Of what is delivered only as a whole there is but one.
+        return self.checksums[min(count, len(self.checksums)) - 1] if self.checksums else None
 
     def total(self, count: int) -> int:
         """Return the bytes that the first ``count`` deliver."""
@@ -60,6 +62,9 @@ def lay_out(scenario: Scenario, place: Place, save_ours: Callable[[str, Mapping[
     """
     if scenario.server is Server.NONE:
         return Stored(["-"], 0, {}, [], 0)
+    if scenario.content is Content.KEYS:
+        names = "".join(f"{key_name(number)}\n" for number in range(scenario.count))
+        return Stored([PREFIX], 0, {}, [zlib.crc32(names.encode())], len(names) // scenario.count)
     if scenario.content is Content.BYTES:
         return _store_bytes(scenario, place)
     if scenario.content is Content.UPLOAD_BYTES:

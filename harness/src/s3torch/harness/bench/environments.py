@@ -7,11 +7,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 WORKSPACE = "workspace"
 """The environment that runs this: it has the project itself."""
+
+PEERS: Mapping[str, Callable[[], list[str]]] = {
+    "original": lambda: ["s3torchconnector[dcp]==1.5.0"],
+    "boto3": lambda: [_same("boto3")],
+    "s3fs": lambda: ["s3fs"],
+    "obstore": lambda: ["obstore>=0.12"],
+    "litdata": lambda: ["litdata>=0.2.76"],
+}
+"""What each peer's environment holds beside torch, by its name."""
 
 _INSTALL_SECONDS = 1800
 _MARKER = ".complete"
@@ -25,12 +35,10 @@ def requirements(name: str) -> list[str]:
     """Return what a peer's environment holds.
 
     Args:
-        name: ``original``, ``boto3``, ``s3fs`` or ``obstore``.
+        name: One of ``PEERS``.
     """
-    if name == "original":
-        # The same torch as ours: its share of the time must be the same.
-        return ["s3torchconnector[dcp]==1.5.0", "numpy", _same("torch")]
-    return {"boto3": [_same("boto3")], "s3fs": ["s3fs"], "obstore": ["obstore>=0.12"]}[name]
+    # The same torch as ours: its share of the time must be the same.
+    return [*PEERS[name](), "numpy", _same("torch")]
 
 
 def interpreter(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from s3torch.harness.bench.contents import TRIED, Stored, check_uploaded, choose, lay_out
 from s3torch.harness.bench.counting import CountingProxy, Counts
 from s3torch.harness.bench.environments import WORKSPACE, PeerEnvironmentError, interpreter
+from s3torch.harness.bench.lister import ListingServer
 from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.player import Player
 from s3torch.harness.bench.process import SubjectError, SubjectProcess, subject_path
@@ -21,7 +22,7 @@ from s3torch.harness.servers import MotoServer, Origin, OriginUnavailableError
 from s3torch.harness.servers._address import foreign_variables
 
 _RUN_SECONDS = 300.0
-_QUICK_SIZE, _QUICK_COUNT = 32 * MIB, 100
+_QUICK_SIZE = 32 * MIB
 # Scenarios of less are about something else than size.
 _LARGE = 64 * MIB
 _SAVE_OURS = ours("a checkpoint of s3torch's", "connector_dcp:save")
@@ -48,7 +49,7 @@ def scaled(scenario: Scenario, settings: Settings) -> Scenario:
     if not settings.quick:
         return scenario
     if scenario.count > 1:
-        return replace(scenario, count=min(scenario.count, _QUICK_COUNT))
+        return replace(scenario, count=min(scenario.count, scenario.quick_count))
     return replace(scenario, size=min(scenario.size, _QUICK_SIZE))
 
 
@@ -70,6 +71,7 @@ class Runner:
         self._stack = ExitStack()
         self._origin: Origin | None = None
         self._moto: MotoServer | None = None
+        self._listers: dict[int, ListingServer] = {}
         self._subjects = ""
         self._stored: dict[tuple[object, ...], Stored] = {}
 
@@ -94,7 +96,7 @@ class Runner:
         """
         scenario = scaled(scenario, self._settings)
         try:
-            place = self._place(scenario.server)
+            place = self._place(scenario)
         except OriginUnavailableError as error:
             return Outcome(scenario, skipped=str(error))
         stored = self._store(scenario, place)
@@ -103,6 +105,9 @@ class Runner:
             failed: dict[str, str] = {}
             for entry in scenario.entries:
                 if not self._settings.peers and entry.environment != WORKSPACE:
+                    continue
+                if entry.absence is not None:
+                    failed[entry.name] = f"cannot take part: {entry.absence}"
                     continue
                 try:
                     players.append(self._prepare(stack, scenario, entry, place, stored))
@@ -134,7 +139,7 @@ class Runner:
             WrongBytesError: If its bytes are wrong.
         """
         scenario = scaled(scenario, self._settings)
-        place = self._place(scenario.server)
+        place = self._place(scenario)
         with ExitStack() as stack:
             yield self._prepare(stack, scenario, entry, place, self._store(scenario, place))
 
@@ -208,18 +213,27 @@ class Runner:
             env["AWS_CA_BUNDLE"] = env["SSL_CERT_FILE"] = place.ca_bundle
         return env
 
-    def _place(self, server: Server) -> Place:
+    def _place(self, scenario: Scenario) -> Place:
+        server = scenario.server
         if self._only_place is not None:
             return self._only_place
         if server is Server.NONE:
             return Place("http://127.0.0.1:1", "http://127.0.0.1:1")
         if server is Server.MOTO:
-            if self._moto is None:
-                self._moto = self._stack.enter_context(MotoServer())
-                self._moto.create_bucket(BUCKET)
-            return Place(self._moto.endpoint, self._moto.endpoint, server=self._moto)
+            return self._moto_place()
+        if server is Server.LISTING:
+            if scenario.count not in self._listers:
+                self._listers[scenario.count] = self._stack.enter_context(ListingServer(scenario.count))
+            endpoint = self._listers[scenario.count].endpoint
+            return Place(endpoint, endpoint)
         if self._origin is None:
-            self._origin = self._stack.enter_context(Origin())
+            try:
+                self._origin = self._stack.enter_context(Origin())
+            except OriginUnavailableError:
+                if self._settings.quick and server is not Server.TLS:
+                    # Its figures mean nothing anyway.
+                    return self._moto_place()
+                raise
             self._origin.create_bucket(BUCKET)
         origin = self._origin
         endpoints = {
@@ -230,6 +244,19 @@ class Runner:
         }
         ca_bundle = origin.ca_bundle if server is Server.TLS else None
         return Place(endpoints[server], origin.endpoint, root=origin.root / BUCKET, ca_bundle=ca_bundle)
+
+    def _moto_place(self) -> Place:
+        if self._moto is None:
+            self._moto = self._stack.enter_context(MotoServer())
+            self._moto.create_bucket(BUCKET)
+        client = self._moto.boto3_client()
+
+        def presign(key: str, write: bool) -> str:
+            verb = "put_object" if write else "get_object"
+            url = client.generate_presigned_url(verb, Params={"Bucket": BUCKET, "Key": key})
+            return str(url).partition(f"/{BUCKET}/")[2]
+
+        return Place(self._moto.endpoint, self._moto.endpoint, server=self._moto, presign=presign)
 
     def _store(self, scenario: Scenario, place: Place) -> Stored:
         """Lay out the scenario's objects, once for all scenarios that share them."""

@@ -24,6 +24,8 @@ class Server(str, Enum):
     """nginx, uploads dropped."""
     MOTO = "moto"
     """moto, which is slow but needs nothing installed and counts requests."""
+    LISTING = "listing"
+    """Nothing but ListObjectsV2, 50 ms for each page, as S3 takes."""
     NONE = "none"
     """No server."""
 
@@ -48,6 +50,8 @@ class Content(str, Enum):
     """Nothing: the subject writes a file of ``torch.save`` or a distributed checkpoint."""
     UPLOAD_BYTES = "upload bytes"
     """Nothing: the subject writes zeros."""
+    KEYS = "keys"
+    """Nothing: the server only names them."""
     CHECKPOINT = "checkpoint"
     """The same distributed checkpoint twice: as torch writes it, and as this project does."""
 
@@ -72,6 +76,8 @@ class Entry:
     """Whether the scenario's requirements hold for it, if it is one of ours."""
     is_remote: bool = True
     """Whether it uses the scenario's server."""
+    absence: str | None = None
+    """Why it cannot take part, where it cannot; it is shown all the same."""
 
 
 class Figure(str, Enum):
@@ -138,6 +144,8 @@ class Scenario:
     """Numbers of those that are loaded; all by default."""
     is_one_file: bool = True
     """Whether a distributed checkpoint has one file, or one for each tensor."""
+    quick_count: int = 100
+    """Objects in a quick run at most."""
     is_timed: bool = False
     """Whether the table shows times and not rates."""
     is_counted: bool = False
@@ -172,3 +180,13 @@ def peer(name: str, environment: str, subject: str, *, objects: int | None = Non
 def local(name: str, subject: str) -> Entry:
     """Return an entry that is shown beside the others and uses no server."""
     return Entry(name, Role.PEER, "workspace", subject, is_remote=False)
+
+
+def absent(name: str, why: str) -> Entry:
+    """Return an entry of a peer that cannot do what the scenario measures.
+
+    Args:
+        name: The peer's.
+        why: A sentence without its full stop.
+    """
+    return Entry(name, Role.PEER, "none", "", absence=why)

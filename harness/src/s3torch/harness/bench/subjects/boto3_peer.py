@@ -9,22 +9,28 @@ import boto3
 from botocore.config import Config
 
 from s3torch.harness.bench.subjects.memory import fresh_map
-from s3torch.harness.bench.subjects.task import Sink, Subject, Task
+from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
 
 
-def _client(task: Task) -> Any:
+def make_client(task: Task, *, connections: int = 10) -> Any:
+    """Return a client.
+
+    Args:
+        task: Says where to.
+        connections: Kept open at most; boto3's own default.
+    """
     return boto3.client(
         "s3",
         region_name=task.region,
         endpoint_url=task.endpoint,
         verify=task.ca_bundle,
-        config=Config(s3={"addressing_style": "path"}),
+        config=Config(s3={"addressing_style": "path"}, max_pool_connections=connections),
     )
 
 
 def large_get(task: Task) -> Subject:
     """One large object, by the body of one GET."""
-    client = _client(task)
+    client = make_client(task)
 
     def run(_: Sink) -> Any:
         body = client.get_object(Bucket=task.bucket, Key=task.keys[0])["Body"]
@@ -40,7 +46,7 @@ def large_get(task: Task) -> Subject:
 
 def download(task: Task) -> Subject:
     """One large object, by the transfer manager into memory."""
-    client = _client(task)
+    client = make_client(task)
 
     def run(_: Sink) -> Any:
         file = io.BytesIO()
@@ -52,10 +58,21 @@ def download(task: Task) -> Subject:
 
 def serial(task: Task) -> Subject:
     """Objects one by one."""
-    client = _client(task)
+    client = make_client(task)
 
     def run(sink: Sink) -> None:
         for key in task.keys:
             sink(client.get_object(Bucket=task.bucket, Key=key)["Body"].read())
 
     return Subject(run)
+
+
+def listing(task: Task) -> Subject:
+    """Every key under a prefix, by the paginator."""
+    client = make_client(task)
+
+    def run(_: Sink) -> list[str]:
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=task.bucket, Prefix=task.keys[0])
+        return [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+    return Subject(run, parts=listed)

@@ -10,7 +10,7 @@ import torch
 
 from s3torch.harness.bench.subjects.memory import fresh_map
 from s3torch.harness.bench.subjects.state import buffers, make_state
-from s3torch.harness.bench.subjects.task import Sink, Subject, Task
+from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
 from s3torchconnector import S3Checkpoint, S3ClientConfig, S3IterableDataset, S3MapDataset, S3ReaderConstructor
 from s3torchconnector._s3client import S3Client
 
@@ -157,3 +157,13 @@ def write(task: Task) -> Subject:
                 writer.write(data[start : start + step])
 
     return Subject(run)
+
+
+def listing(task: Task) -> Subject:
+    """Every key under a prefix, page by page."""
+    client = _client(task)
+
+    def run(_: Sink) -> list[str]:
+        return [info.key for page in client.list_objects(task.bucket, task.keys[0]) for info in page.object_info]
+
+    return Subject(run, parts=listed)

@@ -10,7 +10,7 @@ import http.client
 import selectors
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from s3torch.harness.bench.subjects.memory import BytesTarget, advise_huge, fresh_map
@@ -259,34 +259,51 @@ class _ObjectConnection:
         return parts.result()
 
 
-def many(task: Task) -> Subject:
+class ManyGet:
     """Objects in order, ``window`` in flight, one loop that runs only while the consumer waits."""
-    selector = selectors.DefaultSelector()
-    connections = [_ObjectConnection(task.endpoint) for _ in range(task.window)]
-    for each in connections:
-        selector.register(each.socket, selectors.EVENT_READ, each)
-    scratch = memoryview(bytearray(4 * _HEAD_BYTES))
-    requests = [get_request(task, key) for key in task.keys]
 
-    def run(sink: Sink) -> None:
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._selector = selectors.DefaultSelector()
+        self._connections = [_ObjectConnection(task.endpoint) for _ in range(task.window)]
+        for each in self._connections:
+            self._selector.register(each.socket, selectors.EVENT_READ, each)
+        self._scratch = memoryview(bytearray(4 * _HEAD_BYTES))
+
+    def requests(self, keys: Iterable[str]) -> list[bytes]:
+        """Return the requests for objects."""
+        return [get_request(self._task, key) for key in keys]
+
+    def get(self, requests: Sequence[bytes]) -> Iterator[bytes]:
+        """Yield the answers' bodies, in order; one that is given up leaves this unusable."""
         done: dict[int, bytes] = {}
-        idle = deque(connections)
+        idle = deque(self._connections)
         started = 0
         for wanted in range(len(requests)):
             while True:
-                while idle and started < min(len(requests), wanted + task.window):
+                while idle and started < min(len(requests), wanted + self._task.window):
                     connection = idle.popleft()
                     connection.index = started
                     connection.socket.send(requests[started])
                     started += 1
                 if wanted in done:
                     break
-                for event, _ in selector.select():
+                for event, _ in self._selector.select():
                     connection = event.data
-                    data = connection.advance(scratch)
+                    data = connection.advance(self._scratch)
                     if data is not None:
                         done[connection.index] = data
                         idle.append(connection)
-            sink(done.pop(wanted))
+            yield done.pop(wanted)
+
+
+def many(task: Task) -> Subject:
+    """Objects in order, ``window`` in flight, one loop that runs only while the consumer waits."""
+    getter = ManyGet(task)
+    requests = getter.requests(task.keys)
+
+    def run(sink: Sink) -> None:
+        for data in getter.get(requests):
+            sink(data)
 
     return Subject(run)

@@ -6,10 +6,11 @@ from typing import Any
 
 import s3fs
 
-from s3torch.harness.bench.subjects.task import Sink, Subject, Task
+from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
 
 
-def _file_system(task: Task) -> Any:
+def make_files(task: Task) -> Any:
+    """Return the file system."""
     return s3fs.S3FileSystem(
         endpoint_url=task.endpoint,
         client_kwargs={"region_name": task.region, "verify": task.ca_bundle},
@@ -20,13 +21,13 @@ def _file_system(task: Task) -> Any:
 
 def large_get(task: Task) -> Subject:
     """One large object."""
-    files = _file_system(task)
+    files = make_files(task)
     return Subject(lambda _: files.cat_file(f"{task.bucket}/{task.keys[0]}"))
 
 
 def serial(task: Task) -> Subject:
     """Objects one by one."""
-    files = _file_system(task)
+    files = make_files(task)
 
     def run(sink: Sink) -> None:
         for key in task.keys:
@@ -37,7 +38,7 @@ def serial(task: Task) -> Subject:
 
 def many(task: Task) -> Subject:
     """Objects together, ``window`` at once."""
-    files = _file_system(task)
+    files = make_files(task)
     paths = [f"{task.bucket}/{key}" for key in task.keys]
 
     def run(sink: Sink) -> None:
@@ -46,3 +47,15 @@ def many(task: Task) -> Subject:
             sink(found[path])
 
     return Subject(run)
+
+
+def listing(task: Task) -> Subject:
+    """Every key under a prefix."""
+    files = make_files(task)
+
+    def run(_: Sink) -> list[str]:
+        files.invalidate_cache()
+        found: list[str] = files.find(f"{task.bucket}/{task.keys[0]}")
+        return [path.partition("/")[2] for path in found]
+
+    return Subject(run, parts=listed)

@@ -59,3 +59,8 @@ class Subject:
     """Takes wall and processor seconds out of the outcome, where the work is measured elsewhere."""
     workers_peak: Callable[[], int] | None = None
     """Bytes that the run's worker processes, now ended, have held beyond what they had when they began."""
+
+
+def listed(keys: Iterable[str]) -> list[bytes]:
+    """Return the names of keys as what a listing delivers, to be compared."""
+    return ["".join(f"{key}\n" for key in keys).encode()]

@@ -40,7 +40,7 @@ _FLOOR_LOAD = "floor_torch:load_checkpoint"
 _FAST_LOADS = _loads(floor("sockets into tensors, loop, 8 connections", _FLOOR_LOAD))
 _LATENCY_LOADS = _loads(floor("sockets into tensors, loop, 64 connections", _FLOOR_LOAD, connections=64))
 
-DCP_SCENARIOS: tuple[Scenario, ...] = (
+SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "dcp-save",
         "dcp.save of 64 tensors, 1 GiB",

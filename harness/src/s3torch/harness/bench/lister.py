@@ -1,0 +1,203 @@
+"""A server that only lists: many keys that lie nowhere, at the pace of S3.
+
+Run as ``python -m s3torch.harness.bench.lister PORT_FILE COUNT SECONDS`` it is the server's own process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from bisect import bisect_left, bisect_right
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from s3torch.harness.servers import _lifeline
+from s3torch.harness.servers._address import dummy_environment, foreign_variables
+from s3torch.harness.servers._process import ServerError, ServerProcess
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+PREFIX = "keys/"
+"""What all keys begin with."""
+PAGE_SECONDS = 0.050
+"""How long a page takes."""
+_FOLDER = 1000
+_MAX_KEYS = 1000
+_LAST = "\U0010ffff"
+_START_SECONDS = 30.0
+
+
+def key_name(number: int) -> str:
+    """Return the name of a key; all are equally long, and 1,000 lie in a folder."""
+    return f"{PREFIX}{number // _FOLDER:05d}/{number:08d}"
+
+
+class Catalog:
+    """The keys, and how they are listed.
+
+    Args:
+        count: How many there are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._keys = [key_name(number) for number in range(count)]
+        self._items = [
+            f"<Contents><Key>{key}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified>"
+            f'<ETag>"{number:032x}"</ETag><Size>1</Size><StorageClass>STANDARD</StorageClass></Contents>'
+            for number, key in enumerate(self._keys)
+        ]
+
+    def page(self, bucket: str, arguments: dict[str, str]) -> str:
+        """Return the answer to ListObjectsV2.
+
+        Args:
+            bucket: Its name.
+            arguments: The query's.
+        """
+        prefix, delimiter = arguments.get("prefix", ""), arguments.get("delimiter", "")
+        limit = min(int(arguments.get("max-keys", _MAX_KEYS)), _MAX_KEYS)
+        after = arguments.get("continuation-token") or arguments.get("start-after", "")
+        if delimiter and after.endswith(delimiter):
+            after += _LAST  # the page before ended with this common prefix
+        at = max(bisect_right(self._keys, after) if after else 0, bisect_left(self._keys, prefix))
+        stop = bisect_left(self._keys, prefix + _LAST)
+        parts: list[str] = []
+        last = ""
+        while at < stop and len(parts) < limit:
+            key = self._keys[at]
+            cut = key.find(delimiter, len(prefix)) if delimiter else -1
+            if cut < 0:
+                parts.append(self._items[at])
+                last = key
+                at += 1
+            else:
+                last = key[: cut + len(delimiter)]
+                parts.append(f"<CommonPrefixes><Prefix>{last}</Prefix></CommonPrefixes>")
+                at = bisect_left(self._keys, last + _LAST)
+        token = f"<NextContinuationToken>{last}</NextContinuationToken>" if at < stop else ""
+        encoding = "<EncodingType>url</EncodingType>" if arguments.get("encoding-type") == "url" else ""
+        return (
+            '<?xml version="1.0" encoding="UTF-8"?>'
+            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+            f"<Name>{bucket}</Name><Prefix>{prefix}</Prefix><Delimiter>{delimiter}</Delimiter>{encoding}"
+            f"<MaxKeys>{limit}</MaxKeys><KeyCount>{len(parts)}</KeyCount>"
+            f"<IsTruncated>{'true' if token else 'false'}</IsTruncated>{token}{''.join(parts)}</ListBucketResult>"
+        )
+
+
+class ListingServer:
+    """The server, in a process of its own; a context manager.
+
+    Args:
+        count: How many keys it has.
+        seconds: How long a page takes.
+    """
+
+    def __init__(self, count: int, *, seconds: float = PAGE_SECONDS) -> None:
+        self._count = count
+        self._seconds = seconds
+        self._process: ServerProcess | None = None
+        self._port = 0
+
+    def __enter__(self) -> Self:
+        env = {name: value for name, value in os.environ.items() if name not in foreign_variables(os.environ)}
+        with tempfile.TemporaryDirectory(prefix="s3torch-lister-") as directory:
+            port_file = Path(directory, "port")
+            command = [sys.executable, "-m", __name__, str(port_file), str(self._count), str(self._seconds)]
+            process = ServerProcess(command, env={**env, **dummy_environment()})
+            try:
+                process.wait_until(port_file.exists, what="the listing server", timeout=_START_SECONDS)
+                self._port = int(port_file.read_text(encoding="ascii"))
+            except BaseException:
+                process.stop()
+                raise
+        self._process = process
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop()
+
+    @property
+    def endpoint(self) -> str:
+        """The server's URL."""
+        if self._process is None:
+            raise ServerError("the listing server is not running; use it as a context manager")
+        return f"http://127.0.0.1:{self._port}"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self, catalog: Catalog, seconds: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.catalog = catalog
+        self.seconds = seconds
+
+    def handle_error(self, *_: object) -> None:
+        """The client sees that its connection is closed."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    # One write for head and body.
+    wbufsize = -1
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+    def do_GET(self) -> None:
+        """Answer a list request, late."""
+        parts = urlsplit(self.path)
+        bucket, _, key = parts.path.strip("/").partition("/")
+        arguments = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+        if key or arguments.get("list-type") != "2":
+            self.send_error(501, "this server only lists, by ListObjectsV2")
+            return
+        due = time.monotonic() + self.server.seconds
+        body = self.server.catalog.page(bucket, arguments).encode()
+        time.sleep(max(0.0, due - time.monotonic()))
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_HEAD(self) -> None:
+        """Say that the bucket is there."""
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def main(port_file: Path, count: int, seconds: float) -> None:
+    """Serve until standard input ends.
+
+    Args:
+        port_file: Where the port number goes, written at once, when the server listens.
+        count: How many keys there are.
+        seconds: How long a page takes.
+    """
+    _lifeline.watch(lambda: os._exit(0))
+    server = _Server(Catalog(count), seconds)
+    new = port_file.with_suffix(".new")
+    new.write_text(str(server.server_port), encoding="ascii")
+    new.replace(port_file)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -1,0 +1,39 @@
+"""What importing costs."""
+
+from __future__ import annotations
+
+from s3torch.harness.bench.scenario import (
+    Entry,
+    Figure,
+    Requirement,
+    Role,
+    Scenario,
+    Server,
+)
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario(
+        "import",
+        "import, beyond boto3's own",
+        Server.NONE,
+        (
+            Entry(
+                "s3torch.client",
+                Role.OURS,
+                "workspace",
+                "importing:module",
+                {"module": "s3torch.client", "before": ["boto3"]},
+            ),
+            Entry("boto3", Role.PEER, "workspace", "importing:module", {"module": "boto3"}),
+            Entry(
+                "s3torchconnector, beyond torch's own",
+                Role.ORIGINAL,
+                "original",
+                "importing:module",
+                {"module": "s3torchconnector", "before": ["torch"]},
+            ),
+        ),
+        (Requirement(Figure.TIME, 0.150),),
+        is_timed=True,
+    ),
+)
