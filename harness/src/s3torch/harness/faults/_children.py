@@ -1,0 +1,36 @@
+"""What processes do that a subject starts. Imports little: spawned ones begin with nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s3torch.client import S3Client
+
+__all__ = ["read_in_child"]
+
+
+def read_in_child(client: S3Client, bucket: str, expected: dict[str, bytes], pipe: Any) -> None:
+    """Read objects, compare them, and send what was wrong and the error.
+
+    Args:
+        client: The parent's client, used there before.
+        bucket: The bucket.
+        expected: The objects, by key.
+        pipe: Where the answer goes.
+    """
+    from s3torch.client import GetRequest
+
+    wrong: list[str] = []
+    error: BaseException | None = None
+    try:
+        for result in client.get_many(GetRequest(bucket, key) for key in expected):
+            if result.data != expected[result.request.key]:
+                wrong.append(f"{result.request.key} in a process that was started")
+        for key, data in expected.items():
+            if client.read(bucket, key) != data:
+                wrong.append(f"{key} in a process that was started")
+    except BaseException as caught:  # noqa: BLE001  # sent to who started this
+        error = caught
+    pipe.send((wrong, error))
+    pipe.close()

@@ -1,0 +1,221 @@
+"""The matrix: which cells there are, and running them side by side."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import selectors
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from s3torch.harness.faults.cases import ALL_CASES, FaultCase
+from s3torch.harness.faults.subjects import ALL_SUBJECTS, Subject
+from s3torch.harness.faults.verdict import Cell, Outcome, Verdict
+
+__all__ = ["ENGINES", "Matrix", "Settings", "choose_cells", "load_engine"]
+
+ENGINES = ("direct", "boto3", "memory")
+"""The engines of the matrix."""
+
+# What the subjects meet that take long, and that a process more or less could change.
+_FOR_COSTLY = frozenset({"reset-some", "503-some", "stall", "cut-always", "expire"})
+_GUARD_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the matrix is run."""
+
+    seed: int
+    """Where randomness begins."""
+    jobs: int = 4
+    """Cells at a time: most of them wait."""
+    limit: float = 40.0
+    """Seconds after which a subject hangs."""
+
+
+def load_engine(name: str) -> Any:
+    """Return an engine as ``S3ClientConfig`` takes it.
+
+    Args:
+        name: One of `ENGINES`, or ``module:function`` that makes one of an `EngineContext`.
+
+    Raises:
+        ValueError: There is no such engine.
+    """
+    if name in ENGINES:
+        return name
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise ValueError(f"no such engine: {name}; there are {', '.join(ENGINES)}, and module:function")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"no such engine: {name} ({error})") from error
+    if not callable(found):
+        raise ValueError(f"no such engine: {name} is no function")  # noqa: TRY004  # the argument is a name
+    return found
+
+
+def choose_cells(cases: Sequence[FaultCase], subjects: Sequence[Subject], engines: Sequence[str]) -> list[Cell]:
+    """Return the cells in which a fault, a subject and an engine fit together, the slowest first.
+
+    Args:
+        cases: The faults.
+        subjects: The subjects.
+        engines: The engines by name.
+    """
+    cells = [
+        Cell(case.name, subject.name, engine)
+        for case in cases
+        for engine in engines
+        for subject in subjects
+        if _fits(case, subject, engine)
+    ]
+    slow = {case.name for case in cases if not case.mends or case.kills}
+    return sorted(cells, key=lambda cell: cell.case not in slow)
+
+
+def _fits(case: FaultCase, subject: Subject, engine: str) -> bool:
+    if not (case.writes if subject.writes else case.reads):
+        return False
+    if case.consumer not in subject.consumers or (case.checksummed and not subject.checksummed):
+        return False
+    if subject.is_costly and case.name not in _FOR_COSTLY:
+        return False
+    if engine == "memory":
+        return case.fits_memory and subject.in_memory
+    return not (case.kills and engine not in ENGINES)
+
+
+class Matrix:
+    """Runs cells, each in processes of its own; a context manager that holds the server and the proxy.
+
+    Args:
+        settings: How.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stack = ExitStack()
+        self._job: Any = None
+
+    def __enter__(self) -> Matrix:
+        # Imported here: `--help` and mistakes need neither torch nor a server.
+        import torch
+
+        from s3torch.harness.conformance.arrangement import Boto3Arrangement
+        from s3torch.harness.faults._cell import Job
+        from s3torch.harness.faults.contents import objects_to_read
+        from s3torch.harness.faults.proxy import ProxyHost
+        from s3torch.harness.servers import MotoServer
+
+        torch.set_num_threads(1)  # a process with threads of its own cannot be forked well
+        with ExitStack() as stack:
+            server = stack.enter_context(MotoServer())
+            host = stack.enter_context(ProxyHost())
+            bucket = server.create_bucket(f"faults-{uuid.uuid4().hex}")
+            client = server.boto3_client()
+            for key, data in objects_to_read().items():
+                client.put_object(Bucket=bucket, Key=key, Body=data, ChecksumAlgorithm="CRC32")
+            client.close()
+            arrangement = Boto3Arrangement(server.boto3_client())  # not used here: every cell opens its own connections
+            self._job = Job(
+                server.endpoint,
+                server.env(),
+                bucket,
+                arrangement,
+                host,
+                self.settings.limit,
+                self.settings.seed,
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def run(self, cells: Sequence[Cell], engines: dict[str, Any]) -> Iterator[Outcome]:
+        """Run cells, and yield what becomes of each as it ends.
+
+        Args:
+            cells: Which.
+            engines: The engines, as ``S3ClientConfig`` takes them, by the cells' names of them.
+        """
+        left = list(reversed(cells))
+        running: dict[int, _Running] = {}
+        with selectors.DefaultSelector() as selector:
+            try:
+                while left or running:
+                    while left and len(running) < self.settings.jobs:
+                        started = self._start(left.pop(), engines)
+                        running[started.pipe] = started
+                        selector.register(started.pipe, selectors.EVENT_READ)
+                    for key, _ in selector.select(1.0):
+                        each = running[key.fd]
+                        data = os.read(key.fd, 65536)
+                        if data:
+                            each.told += data
+                            continue
+                        selector.unregister(key.fd)
+                        del running[key.fd]
+                        yield each.finish()
+                    for each in running.values():
+                        if time.monotonic() > each.until:
+                            each.end()
+            finally:
+                for each in running.values():
+                    each.end()
+                    each.finish()
+
+    def _start(self, cell: Cell, engines: dict[str, Any]) -> _Running:
+        from s3torch.harness.faults._cell import run_cell
+        from s3torch.harness.faults._forking import fork
+
+        case = next(each for each in ALL_CASES if each.name == cell.case)
+        subject = next(each for each in ALL_SUBJECTS if each.name == cell.subject)
+
+        def work() -> dict[str, Any]:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # An exception, so that the process that is watched ends, too.
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+            outcome = run_cell(self._job, cell, case, subject, engines[cell.engine])
+            return {**asdict(outcome), "verdict": outcome.verdict.value}
+
+        pid, pipe = fork(work)
+        return _Running(cell, pid, pipe, time.monotonic() + self.settings.limit * 2 + _GUARD_S)
+
+
+@dataclass(slots=True)
+class _Running:
+    cell: Cell
+    pid: int
+    pipe: int
+    until: float
+    told: bytes = b""
+
+    def end(self) -> None:
+        """Ask it to end; its result will say so."""
+        os.kill(self.pid, signal.SIGTERM)
+        self.until += 10
+
+    def finish(self) -> Outcome:
+        """Return what became of it, once its pipe has ended."""
+        import json
+
+        os.close(self.pipe)
+        _, status = os.waitpid(self.pid, 0)
+        if not self.told:
+            code = os.waitstatus_to_exitcode(status)
+            return Outcome(self.cell, Verdict.UNTYPED, 0.0, 0, f"the cell's own process ended with status {code}")
+        told = json.loads(self.told)
+        return Outcome(self.cell, Verdict(told["verdict"]), told["seconds"], told["struck"], told["detail"])
+
+
+Progress = Callable[[Outcome], None]
