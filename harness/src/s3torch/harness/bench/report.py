@@ -12,8 +12,9 @@ from rich.table import Table
 
 from s3torch.harness.bench.history import LOCAL, Record, ScenarioRecord, SubjectRecord, VerdictRecord
 from s3torch.harness.bench.machine import Machine
+from s3torch.harness.bench.regressions import Change, Kind
 from s3torch.harness.bench.results import Measured, Outcome, Verdict
-from s3torch.harness.bench.scenario import MIB, Figure, Role, Scenario
+from s3torch.harness.bench.scenario import GIB, MIB, Figure, Role, Scenario
 
 _STYLES = {Role.FLOOR: "cyan", Role.OURS: "bold", Role.ORIGINAL: "", Role.PEER: ""}
 _MISSING = "-"
@@ -49,6 +50,8 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     ]
     if scenario.is_counted:
         headings += ["requests", "sent"]
+    if any(measured.p50 is not None for measured in outcome.measured if measured.runs):
+        headings += ["first", "p50", "p99"]
     table = Table(title=f"{scenario.name}: {scenario.title}", title_justify="left", title_style="bold")
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0)
@@ -81,7 +84,48 @@ def _row(measured: Measured, outcome: Outcome, columns: int) -> list[str]:
     if scenario.is_counted:
         row.append(_MISSING if measured.requests is None else f"{measured.requests:,}")
         row.append(_MISSING if measured.sent is None else f"{measured.sent / MIB:,.1f} MiB")
+    if len(row) < columns:
+        row += [_MISSING if wait is None else _wait(wait) for wait in (measured.first, measured.p50, measured.p99)]
     return row
+
+
+def _wait(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:,.0f} us"
+
+
+def format_size(size: float) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / GIB:,.1f} GiB" if size >= GIB else f"{size / MIB:,.0f} MiB"
+
+
+def print_changes(changes: Sequence[Change], earlier: int, console: Console) -> None:
+    """Print what has changed beside the floor since earlier runs.
+
+    Args:
+        changes: What has.
+        earlier: How many comparable runs there are.
+        console: Where.
+    """
+    if not changes:
+        said = f"Nothing has changed beside the floor since {earlier} comparable runs." if earlier else (
+            "There is no comparable run to compare with; the next one will have this."
+        )  # fmt: skip
+        console.print(said, highlight=False)
+        return
+    table = Table(title="What has changed since earlier runs", title_justify="left", title_style="bold")
+    for number, heading in enumerate(("scenario", "subject", "figure", "before", "spread", "now", "")):
+        table.add_column(heading, justify="right" if 2 < number < 6 else "left")
+    for change in changes:
+        style = "green" if change.kind is Kind.BETTER else "red"
+        mark = f"[{style}]{change.kind.value}[/{style}]"
+        if change.before is None or change.now is None or change.measure is None or change.against is None:
+            table.add_row(change.scenario, change.subject, "", "", "", _MISSING, mark)
+            continue
+        before, now = change.before, change.now
+        figure = f"{change.measure.value} / {change.against.value}"
+        spread = f"{before.low:.2f} to {before.high:.2f}"
+        table.add_row(change.scenario, change.subject, figure, f"{before.value:.2f}", spread, f"{now.value:.2f}", mark)
+    console.print(table)
 
 
 def _scale(measured: Measured, other: Measured) -> float:

@@ -1,0 +1,299 @@
+"""A user's own bucket as the place of the benchmark: what runs there, what it stores and transfers, and its removal."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from s3torch.client import S3Client, S3ClientConfig, S3Exception, parse_s3_uri
+from s3torch.harness.bench.environments import WORKSPACE
+from s3torch.harness.bench.place import Place
+from s3torch.harness.bench.runner import Settings, scaled
+from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server
+from s3torch.harness.servers._address import dummy_environment
+
+DEFAULT_SIZE = 256 * MIB
+"""Bytes of each large object, unless the user says otherwise: enough to see the rate, and cheap."""
+_COUNT = 500
+_PART = 8 * MIB
+_PRESIGNED_SECONDS = 12 * 3600
+_DELIVERED = (Content.BYTES, Content.STATE, Content.CHECKPOINT)
+_SENT = (Content.UPLOAD, Content.UPLOAD_BYTES)
+# What the titles say of our servers.
+_OF_OUR_SERVERS = re.compile(r", (?:plain HTTP|TLS|30 ms first byte|90 MB/s per connection)|2,000 (?=objects)")
+
+
+class OwnBucketError(Exception):
+    """The bucket cannot be used, or not be cleaned up; the message is one line with the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnBucket:
+    """Where the user wants it measured."""
+
+    uri: str
+    """``s3://bucket/prefix``; everything goes under a random prefix below it."""
+    endpoint: str | None = None
+    """The store's URL; None is the environment's, the profile's or Amazon's."""
+    region: str | None = None
+    """Its region; None is the environment's or the profile's."""
+    profile: str | None = None
+    """Profile of the shared AWS configuration."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a request.
+
+        Raises:
+            ValueError: The address cannot be one, or is of a kind that cannot be measured.
+        """
+        bucket = parse_s3_uri(self.uri).bucket
+        if bucket.startswith("arn:") or bucket.endswith("--x-s3"):
+            raise ValueError(f"{bucket!r} can only be reached in ways that the peers cannot; name a general bucket")
+        if self.endpoint is not None:
+            parts = urlsplit(self.endpoint)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"the endpoint must be a URL such as http://localhost:9000, got {self.endpoint!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a benchmark asks of a store, roughly: what its owner may have to pay for."""
+
+    stored: int
+    """Bytes that lie there at most, until the end."""
+    uploaded: int
+    """Bytes sent to the store."""
+    downloaded: int
+    """Bytes fetched from it."""
+    requests: int
+    """Requests."""
+
+
+def choose(scenarios: Sequence[Scenario], *, is_tls: bool) -> list[Scenario]:
+    """Return the scenarios that make sense on a store of which one knows nothing.
+
+    No requirements hold there, since the network decides. Floors stay where they can be let in by a presigned URL.
+
+    Args:
+        scenarios: All.
+        is_tls: Whether the store is reached by HTTPS.
+    """
+    return [_adapted(each, is_tls=is_tls) for each in scenarios if _makes_sense(each, is_tls=is_tls)]
+
+
+def _makes_sense(scenario: Scenario, *, is_tls: bool) -> bool:
+    if scenario.content not in (*_DELIVERED, *_SENT) or scenario.spend:
+        return False
+    if scenario.server is Server.LATENCY:
+        return scenario.is_timed  # the others are those of PLAIN, farther away
+    if scenario.server in (Server.PLAIN, Server.TLS) and scenario.content is Content.BYTES and scenario.count == 1:
+        return (scenario.server is Server.TLS) == is_tls
+    return scenario.server in (Server.PLAIN, Server.DISCARD)
+
+
+def _adapted(scenario: Scenario, *, is_tls: bool) -> Scenario:
+    return replace(
+        scenario,
+        title=_OF_OUR_SERVERS.sub("", scenario.title),
+        entries=tuple(
+            each for each in scenario.entries if each.role is not Role.FLOOR or _gets_in(each, is_tls=is_tls)
+        ),
+        requirements=(),
+        count=min(scenario.count, _COUNT),
+        is_counted=False,
+    )
+
+
+def _gets_in(floor: Entry, *, is_tls: bool) -> bool:
+    # A URL can be presigned for an object, but a listing of unknown pages cannot.
+    return floor.subject.startswith("floor_tls:") == is_tls and not floor.subject.endswith("_first")
+
+
+def estimate(scenarios: Sequence[Scenario], settings: Settings) -> Bill:
+    """Return what running scenarios asks of the store, rounded up rather than down.
+
+    Args:
+        scenarios: Which, as ``choose`` has returned them.
+        settings: How they will be run.
+    """
+    stored: dict[tuple[object, ...], int] = {}
+    requests = uploaded = downloaded = largest = 0
+    for scenario in (scaled(each, settings) for each in scenarios):
+        total = scenario.size * scenario.count
+        entries = [each for each in scenario.entries if each.is_remote and each.absence is None]
+        if not settings.peers:
+            entries = [each for each in entries if each.environment == WORKSPACE]
+        if scenario.content in _SENT:
+            runs = len(entries) * (settings.repeat + 2)  # the warm-up, and one whose result is fetched and compared
+            uploaded, largest = uploaded + total * runs, max(largest, 2 * total)
+            downloaded += total * len(entries)
+            requests += runs * _parts(scenario)
+            continue
+        key = (scenario.content, scenario.size, scenario.count, scenario.tensors, scenario.is_one_file)
+        stored[key] = total * (2 if scenario.content is Content.CHECKPOINT else 1)
+        for entry in entries:
+            objects = min(entry.objects or scenario.count, scenario.count)
+            part = 1.0 if scenario.chosen is None else len(scenario.chosen) / scenario.tensors
+            downloaded += math.ceil(scenario.size * objects * part) * (settings.repeat + 1)
+            requests += objects * _parts(scenario) * (settings.repeat + 1)
+    return Bill(sum(stored.values()) + largest, uploaded + sum(stored.values()), downloaded, requests)
+
+
+def _parts(scenario: Scenario) -> int:
+    """Return the requests for one object, or one checkpoint."""
+    return max(1, -(-scenario.size // _PART), 1 if scenario.content is Content.BYTES else scenario.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A bucket that answers, and how everybody gets in."""
+
+    place: Place
+    """For the runner."""
+    uri: str
+    """The random prefix, ends with a slash."""
+    name: str
+    """What stands for the store in a record, without naming it."""
+    is_tls: bool
+    """Whether it is reached by HTTPS."""
+    client: S3Client
+    """For the removal."""
+
+
+class _Server:
+    """Makes clients for the benchmark's own use."""
+
+    def __init__(self, session: Any, endpoint: str, region: str) -> None:
+        self._session, self._endpoint, self._region = session, endpoint, region
+
+    def boto3_client(self) -> Any:
+        from botocore.config import Config
+
+        return self._session.client(
+            "s3",
+            endpoint_url=self._endpoint,
+            region_name=self._region,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                # A presigned URL with a checksum could only be used by those who send one.
+                request_checksum_calculation="when_required",
+            ),
+        )
+
+
+def open_bucket(bucket: OwnBucket) -> Session:
+    """Find out how to reach a bucket, and whether it answers.
+
+    Args:
+        bucket: The user's.
+
+    Raises:
+        OwnBucketError: There are no credentials or no region, or the profile is unknown.
+        S3Exception: The bucket does not answer as one that can be listed.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    where = parse_s3_uri(bucket.uri)
+    prefix = f"{where.key.rstrip('/')}/".lstrip("/") + f"s3torch-bench-{uuid.uuid4().hex[:12]}/"
+    try:
+        session = boto3.session.Session(profile_name=bucket.profile, region_name=bucket.region)
+        if session.get_credentials() is None:
+            raise OwnBucketError("no credentials for S3 were found; set AWS_PROFILE, or give --profile")
+        config = S3ClientConfig(profile=bucket.profile, force_path_style=True)
+        region = S3Client(bucket.region, endpoint=bucket.endpoint, s3client_config=config).region
+        endpoint = str(session.client("s3", endpoint_url=bucket.endpoint, region_name=region).meta.endpoint_url)
+    except BotoCoreError as error:
+        raise OwnBucketError(" ".join(str(error).split())) from error
+    client = S3Client(region, endpoint=endpoint, s3client_config=config)
+    next(iter(client.list_objects(where.bucket, prefix)), None)
+    server = _Server(session, endpoint, region)
+    fingerprint = hashlib.sha256(f"{endpoint}/{where.bucket}".encode()).hexdigest()[:8]
+    place = Place(
+        endpoint=endpoint,
+        keep_endpoint=endpoint,
+        ca_bundle=os.environ.get("AWS_CA_BUNDLE"),
+        server=server,
+        bucket=where.bucket,
+        prefix=prefix,
+        region=region,
+        identity=lambda: _identity(session, region),
+        presign=_presigner(server.boto3_client(), where.bucket),
+    )
+    name = f"a bucket of one's own in {region} ({fingerprint})"
+    return Session(place, f"s3://{where.bucket}/{prefix}", name, endpoint.startswith("https:"), client)
+
+
+def _identity(session: Any, region: str) -> Mapping[str, str]:
+    """Return the credentials as they are now; those that expire are renewed by the session."""
+    found = session.get_credentials().get_frozen_credentials()
+    env = {**dummy_environment(), "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    env |= {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key}
+    return {**env, "AWS_SESSION_TOKEN": found.token} if found.token else env
+
+
+def _presigner(client: Any, bucket: str) -> Callable[[str, bool], str]:
+    def presign(key: str, write: bool) -> str:
+        verb = "put_object" if write else "get_object"
+        url = client.generate_presigned_url(verb, {"Bucket": bucket, "Key": key}, ExpiresIn=_PRESIGNED_SECONDS)
+        return str(url).partition(f"/{bucket}/")[2]
+
+    return presign
+
+
+@contextmanager
+def cleaned_up(session: Session, say: Callable[[str], None]) -> Iterator[None]:
+    """Remove everything under the random prefix when the block ends, however it ends.
+
+    Args:
+        session: The bucket.
+        say: Is told what becomes of the objects.
+
+    Raises:
+        OwnBucketError: Something could not be removed.
+    """
+    try:
+        yield
+    finally:
+        is_gone = False
+        try:
+            count = remove_all(session)
+            is_gone = True
+            say(f"Removed the {count} objects under {session.uri}")
+        except S3Exception as error:
+            raise OwnBucketError(f"could not clean up: {error}") from error
+        finally:
+            if not is_gone:  # a second Ctrl-C, too
+                say(f"What was written may still lie under {session.uri}")
+
+
+def remove_all(session: Session) -> int:
+    """Remove every object and unfinished upload under the random prefix.
+
+    Args:
+        session: The bucket.
+
+    Returns:
+        How many objects there were.
+
+    Raises:
+        OwnBucketError: Some could not be removed.
+        S3Exception: The store does not answer.
+    """
+    client, bucket, prefix = session.client, session.place.bucket, session.place.prefix
+    for upload in list(client.list_uploads(bucket, prefix)):
+        client.abort_upload(bucket, upload.key, upload.upload_id)
+    keys = [info.key for page in client.list_objects(bucket, prefix) for info in page.object_info]
+    errors = client.delete_objects(bucket, keys)
+    if errors:
+        raise OwnBucketError(f"could not remove {len(errors)} objects: {errors[0].key}: {errors[0].message}")
+    return len(keys)
