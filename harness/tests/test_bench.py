@@ -234,4 +234,4 @@ def test_the_command_knows_its_scenarios() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "get-read" in done.stdout
+    assert done.stderr.splitlines() == ["s3torch bench: Invalid value: no scenario 'no-such'; see --list. Try --help."]

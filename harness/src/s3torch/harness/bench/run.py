@@ -115,7 +115,7 @@ class BenchmarkRun:
         for name in self.names:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                raise UsageError(f"no scenario {name!r}; {f'did you mean {near[0]!r}?' if near else 'see --list'}")
+                raise UsageError(f"no scenario {name!r}; {f'perhaps {near[0]!r}' if near else 'see --list'}")
         if self.uri is None:
             for option in ("endpoint", "region", "profile"):
                 if getattr(self, option) is not None:

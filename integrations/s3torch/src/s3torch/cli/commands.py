@@ -27,7 +27,7 @@ class Remedy:
 
 # The commands this project knows of.
 KNOWN = {
-    "bench": Remedy("Measure speed and cost beside plain sockets and the peers.", "pip install 's3torch-harness[bench]'"),
+    "bench": Remedy("Measure speed and cost beside plain sockets and peers.", "pip install 's3torch-harness[bench]'"),
     "conform": Remedy("Put a reader, a writer, an engine or a server to the test.", "pip install s3torch-harness"),
     "demo": Remedy("Train on a dataset in S3, checkpoint there, stop and resume.", "pip install 's3torch[demo]'"),
 }
