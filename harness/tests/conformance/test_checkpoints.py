@@ -15,7 +15,8 @@ from s3torch.dcp.reader import S3StorageReader
 from s3torch.harness.conformance import Arrangement, CheckpointConformance, EngineTap, MemoryArrangement
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer
+    from s3torch.harness.servers import MotoServer, SwiftServer
+    from s3torch.harness.servers._address import Server
 
 pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
 
@@ -23,9 +24,9 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def taps() -> Iterator[dict[str, EngineTap]]:
-    """Taps by engine, made once: a client of boto3 takes longer to make than most laws."""
-    made: dict[str, EngineTap] = {}
+def taps() -> Iterator[dict[tuple[str, str], EngineTap]]:
+    """Taps by endpoint and engine, made once: a client of boto3 takes longer to make than most laws."""
+    made: dict[tuple[str, str], EngineTap] = {}
     yield made
     for tap in made.values():
         tap.close()
@@ -75,20 +76,30 @@ class TestMemoryWithThreads(TestMemory):
         return Ours(endpoint, tap, thread_count=3)
 
 
-class OnMoto(CheckpointConformance):
+class OnServer(CheckpointConformance):
     engine = ""
+
+    @pytest.fixture
+    def server(self) -> Server:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def tap(self, taps: dict[tuple[str, str], EngineTap], server: Server) -> EngineTap:
+        return taps.setdefault((server.endpoint, self.engine), EngineTap(self.engine, share=self.engine == "boto3"))
+
+    @pytest.fixture
+    def storage(self, server: Server, tap: EngineTap) -> Ours:
+        return Ours(server.endpoint, tap)
+
+
+class OnMoto(OnServer):
+    @pytest.fixture
+    def server(self, moto_server: MotoServer) -> Server:
+        return moto_server
 
     @pytest.fixture
     def arrangement(self, moto_arrangement: Arrangement) -> Arrangement:
         return moto_arrangement
-
-    @pytest.fixture
-    def tap(self, taps: dict[str, EngineTap]) -> EngineTap:
-        return taps.setdefault(self.engine, EngineTap(self.engine, share=self.engine == "boto3"))
-
-    @pytest.fixture
-    def storage(self, moto_server: MotoServer, tap: EngineTap) -> Ours:
-        return Ours(moto_server.endpoint, tap)
 
 
 class TestBoto3OnMoto(OnMoto):
@@ -99,5 +110,24 @@ class TestDirectOnMoto(OnMoto):
     engine = "direct"
 
 
-# pytest collects classes by their name: the shared part is none of its own.
-del OnMoto
+@pytest.mark.usefixtures("swift_credentials")
+class OnSwift(OnServer):
+    @pytest.fixture
+    def server(self, swift_server: SwiftServer) -> Server:
+        return swift_server
+
+    @pytest.fixture
+    def arrangement(self, swift_arrangement: Arrangement) -> Arrangement:
+        return swift_arrangement
+
+
+class TestBoto3OnSwift(OnSwift):
+    engine = "boto3"
+
+
+class TestDirectOnSwift(OnSwift):
+    engine = "direct"
+
+
+# pytest collects classes by their name: the shared parts are none of its own.
+del OnServer, OnMoto, OnSwift

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from s3torch.client import S3Client, S3ClientConfig
 from s3torch.client.memory import MemoryStore
 from s3torch.harness.conformance import Arrangement, Connect, MemoryArrangement, StoreConformance
+from s3torch.harness.conformance._known_servers import MOTO, SWIFT
 from s3torch.harness.servers import MotoServer, SwiftServer
 from s3torch.harness.servers._address import Server
 
@@ -70,12 +71,8 @@ class OnServer(StoreConformance):
 
 
 class OnMoto(OnServer):
-    # werkzeug, the web framework below moto, has no route for a path with a line break.
-    refused_keys = frozenset({"newline/\n"})
-    broken_by_server: ClassVar[Mapping[str, str]] = {
-        "test_a_copy_is_bound_to_its_source": "moto does not look at x-amz-copy-source-if-match",
-        "test_an_aborted_upload_cannot_go_on": "moto answers 500 instead of NoSuchUpload",
-    }
+    refused_keys = MOTO.refused_keys
+    broken_by_server = MOTO.broken_for_engines
 
     @pytest.fixture
     def server(self, moto_server: MotoServer) -> MotoServer:
@@ -96,10 +93,14 @@ class TestDirectOnMoto(OnMoto):
 
 @pytest.mark.usefixtures("swift_credentials")
 class OnSwift(OnServer):
-    checks_credentials = True
-    has_storage_classes = False  # 400 InvalidStorageClass for all but STANDARD
-    has_tags = False  # 501 NotImplemented
-    start_methods = ("fork",)
+    checks_credentials = SWIFT.checks_credentials
+    has_storage_classes = SWIFT.has_storage_classes
+    has_tags = SWIFT.has_tags
+    start_methods = ("fork",)  # each takes seconds, and moto has seen them all
+
+    @pytest.fixture
+    def examples(self) -> int:
+        return 2
 
     @pytest.fixture
     def server(self, swift_server: SwiftServer) -> SwiftServer:
@@ -119,4 +120,4 @@ class TestDirectOnSwift(OnSwift):
 
 
 # pytest collects classes by their name: the shared parts are none of its own.
-del OnMoto, OnSwift
+del OnServer, OnMoto, OnSwift

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from s3torch.harness.servers.endpoint import EndpointServer, S3Server
 from s3torch.harness.servers.moto import MotoServer
+from s3torch.harness.servers.swift import SwiftServer
 
-__all__ = ["ServerFacts", "facts_of"]
+__all__ = ["MOTO", "SWIFT", "ServerFacts", "facts_of"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,10 @@ class ServerFacts:
     """Whether requests leave the process."""
     checks_credentials: bool = False
     """Whether it refuses wrong credentials."""
+    has_storage_classes: bool = True
+    """Whether it has other storage classes than ``STANDARD``."""
+    has_tags: bool = True
+    """Whether objects can be given tags."""
     lists_uploads: bool = True
     """Whether it can tell which multipart uploads were left unfinished."""
     refused_keys: frozenset[str] = frozenset()
@@ -29,13 +34,20 @@ class ServerFacts:
     """Laws of writers that cannot hold on it, likewise."""
 
 
-_MOTO = ServerFacts(
+MOTO = ServerFacts(
     # werkzeug, the web framework below moto, has no route for a path with a line break.
     refused_keys=frozenset({"newline/\n"}),
     broken_for_engines={
         "test_a_copy_is_bound_to_its_source": "moto does not look at x-amz-copy-source-if-match",
         "test_an_aborted_upload_cannot_go_on": "moto answers 500 instead of NoSuchUpload",
     },
+)
+
+
+SWIFT = ServerFacts(
+    checks_credentials=True,
+    has_storage_classes=False,  # 400 InvalidStorageClass for any but STANDARD
+    has_tags=False,  # 501 NotImplemented
 )
 
 
@@ -46,7 +58,9 @@ def facts_of(server: S3Server) -> ServerFacts:
         server: The server, running.
     """
     if isinstance(server, MotoServer):
-        return _MOTO
+        return MOTO
+    if isinstance(server, SwiftServer):
+        return SWIFT
     if isinstance(server, EndpointServer):
         return ServerFacts(checks_credentials=server.checks_credentials())
     return ServerFacts(checks_credentials=True)

@@ -215,6 +215,8 @@ class TestGivenEngine(StoreConformance):
         """Set the attributes that the laws look at."""
         cls.is_networked = cls.is_seen_by_other_processes = facts.is_networked
         cls.checks_credentials = facts.checks_credentials
+        cls.has_storage_classes = facts.has_storage_classes
+        cls.has_tags = facts.has_tags
         cls.refused_keys = facts.refused_keys
         cls.broken_by_server = facts.broken_for_engines
 
