@@ -65,10 +65,8 @@ def faults(
             if not outcome.passes or time.monotonic() - last > 5:
                 last = time.monotonic()
                 cell = outcome.cell
-                told = (
-                    "" if outcome.passes else f"  {cell.case} / {cell.subject} / {cell.engine}: {outcome.verdict.value}"
-                )
-                progress.print(f"{len(outcomes)} of {len(cells)}{told}", highlight=False)
+                told = f": {cell.case} / {cell.subject} / {cell.engine} {outcome.verdict.value}"
+                progress.print(f"{len(outcomes)} of {len(cells)}{'' if outcome.passes else told}", highlight=False)
     seconds = time.monotonic() - started
     order = {cell: number for number, cell in enumerate(choose_cells(ALL_CASES, ALL_SUBJECTS, list(engines)))}
     outcomes.sort(key=lambda each: order[each.cell])
@@ -76,9 +74,8 @@ def faults(
     print_failures(outcomes, console)
     print_summary(outcomes, console, seed=seed, seconds=seconds)
     if json_file is not None:
-        json_file.write_text(
-            json.dumps(to_json(outcomes, seed=seed, seconds=seconds), indent=2) + "\n", encoding="utf-8"
-        )
+        told = json.dumps(to_json(outcomes, seed=seed, seconds=seconds), indent=2)
+        json_file.write_text(told + "\n", encoding="utf-8")
     if not all(outcome.passes for outcome in outcomes):
         raise typer.Exit(1)
 

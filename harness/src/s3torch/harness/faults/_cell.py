@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,10 @@ def _attempt(subject: Subject, place: Place) -> Report:
     return report
 
 
+def _attempt_as_json(subject: Subject, place: Place) -> dict[str, Any]:
+    return asdict(_attempt(subject, place))
+
+
 def _judge(cell: Cell, case: FaultCase, report: Report | None, ended: Ended, struck: int) -> Outcome:
     if ended.is_late:
         return Outcome(cell, Verdict.HANG, ended.seconds, struck, ended.stacks)
@@ -199,8 +204,8 @@ def _run_killed(job: Job, cell: Cell, subject: Subject, clean: Place, engine: An
     """Kill the subject after each of its requests, until it gets through."""
     started = time.monotonic()
     for after in range(_MOST_REQUESTS):
-        config = make_config(None, KillingTap(engine, after))
-        ended = run_for(job.limit, lambda place=replace(clean, config=config): asdict(_attempt(subject, place)))
+        place = replace(clean, config=make_config(None, KillingTap(engine, after)))
+        ended = run_for(job.limit, partial(_attempt_as_json, subject, place))
         if ended.is_late:
             return Outcome(cell, Verdict.HANG, ended.seconds, after, ended.stacks)
         was_killed = ended.status == -signal.SIGKILL

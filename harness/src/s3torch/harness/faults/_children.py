@@ -24,12 +24,9 @@ def read_in_child(client: S3Client, bucket: str, expected: dict[str, bytes], pip
     wrong: list[str] = []
     error: BaseException | None = None
     try:
-        for result in client.get_many(GetRequest(bucket, key) for key in expected):
-            if result.data != expected[result.request.key]:
-                wrong.append(f"{result.request.key} in a process that was started")
-        for key, data in expected.items():
-            if client.read(bucket, key) != data:
-                wrong.append(f"{key} in a process that was started")
+        results = client.get_many(GetRequest(bucket, key) for key in expected)
+        wrong += [each.request.key for each in results if each.data != expected[each.request.key]]
+        wrong += [key for key, data in expected.items() if client.read(bucket, key) != data]
     except BaseException as caught:  # noqa: BLE001  # sent to who started this
         error = caught
     pipe.send((wrong, error))

@@ -50,7 +50,7 @@ def sequential(place: Place) -> None:
             ):
                 is_halfway = False
                 while data := reader.read(_STEP):
-                    seen += data
+                    seen.extend(data)
                     if not is_halfway and len(seen) > 4 * MIB:
                         is_halfway = True
                         place.halfway()
@@ -193,6 +193,7 @@ def processes(method: str) -> Callable[[Place], None]:
                 raise RuntimeError(f"a process ended with status {child.exitcode}")
         place.check(SMALL[1], client.read(place.bucket, place.key(SMALL[1])))
 
+    read_in_processes.__doc__ = f"Two processes by {method}, whose client was used here before."
     return read_in_processes
 
 

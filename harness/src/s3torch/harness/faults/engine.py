@@ -51,10 +51,10 @@ _LOST = frozenset({"refuse", "reset", "cut"})
 class FaultyEngines:
     """Makes engines whose requests go wrong by a plan; give it to ``S3ClientConfig(engine=...)``.
 
-    An engine raises what is left when its own retries are used up, so each fault is an error to whoever uses the engine:
-    a broken connection, a timeout (after ``read_timeout``), the error of a status. Before ``reset`` and ``cut`` at -1
-    the request is carried out: only its answer is lost. ``replace`` puts `make_replacement` in an object's place once it
-    has been read. Faults of the wire itself (`ENGINE_FAULTS` names all others) do not exist here and are ignored.
+    An engine raises what is left when its own retries are used up, so each fault is an error to whoever uses it: a
+    broken connection, a timeout (after ``read_timeout``), the error of a status. Before ``reset`` and ``cut`` at -1 the
+    request is carried out: only its answer is lost. ``replace`` puts `make_replacement` in an object's place once that
+    has been read. Faults of the wire itself (all but `ENGINE_FAULTS`) do not exist here and are ignored.
 
     Args:
         inner: The name of the engine that does the work.

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -216,6 +216,3 @@ class _Running:
             return Outcome(self.cell, Verdict.UNTYPED, 0.0, 0, f"the cell's own process ended with status {code}")
         told = json.loads(self.told)
         return Outcome(self.cell, Verdict(told["verdict"]), told["seconds"], told["struck"], told["detail"])
-
-
-Progress = Callable[[Outcome], None]

@@ -93,7 +93,7 @@ class Place:
 
     @contextlib.contextmanager
     def reading(self, name: str, start: int = 0) -> Iterator[bytearray]:
-        """Gather what is read of an object from ``start`` to its end, and compare it, also what came before an error."""
+        """Gather what is read of an object from ``start`` on, and compare it, also what came before an error."""
         seen = bytearray()
         try:
             yield seen

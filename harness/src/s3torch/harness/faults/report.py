@@ -42,7 +42,7 @@ def print_matrix(outcomes: Sequence[Outcome], console: Console) -> None:
             if not subjects:
                 continue
             title = f"{engine}: {'writing' if writes else 'reading'}"
-            table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+            table = Table(box=None, pad_edge=False)
             table.add_column("fault", no_wrap=True)
             for name in subjects:
                 table.add_column(name.replace("-", "\n"), justify="center")
@@ -50,6 +50,7 @@ def print_matrix(outcomes: Sequence[Outcome], console: Console) -> None:
                 row = [found.get(Cell(case.name, name, engine)) for name in subjects]
                 if any(row):
                     table.add_row(case.name, *(_MARKS[each.verdict] if each else "[dim]·[/]" for each in row))
+            console.print(f"[bold]{title}[/]")
             console.print(table)
             console.print()
 
