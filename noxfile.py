@@ -88,6 +88,12 @@ def scale(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def faults(session: nox.Session) -> None:
+    """Every fault against everything that reads and writes: `-- --fault stall --engine direct`."""
+    in_workspace(session, "python", "-m", "s3torch.harness.faults", *session.posargs)
+
+
+@nox.session(venv_backend="none")
 def soak(session: nox.Session) -> None:
     """Mixed load under faults, watched for growth, wrong bytes and hangs: `-- --minutes 10`."""
     in_workspace(session, "python", "-m", "s3torch.harness.soak", *session.posargs)
