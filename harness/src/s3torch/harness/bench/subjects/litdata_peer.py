@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import obstore.store
 from litdata import StreamingRawDataset
 from litdata.raw.indexer import BaseIndexer, FileMetadata
 
 from s3torch.harness.bench.subjects.loading import epoch, to_tensor
 from s3torch.harness.bench.subjects.task import Subject, Task
+
+
+class _PlainStore(obstore.store.S3Store):  # type: ignore[misc]  # a peer, which is not installed here
+    """Also speaks plain HTTP, which LitData has no option for."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        options["client_options"] = {**(options.get("client_options") or {}), "allow_http": True}
+        return super().__new__(cls, *arguments, **options)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """There is nothing left to do."""
+
+
+obstore.store.S3Store = _PlainStore
 
 
 class _Index(BaseIndexer):  # type: ignore[misc]  # a peer, which is not installed here
