@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 from s3torch.harness.conform.events import Case, Collected, Ended, Event, Started, Stopped, encode
 from s3torch.harness.conform.settings import law_name
 
-_LONGEST_REASON = 300
+_LONGEST_REASON = 200
+_REASON = "conform-reason"
 _END_SECONDS = 20.0
 
 # Before pytest puts others in their places: this module is imported earlier than that begins.
@@ -65,12 +67,22 @@ def pytest_runtest_logstart(nodeid: str) -> None:
     _tell(Started(nodeid))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Take note of the exception itself: a report has it only as text."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        report.user_properties.append((_REASON, _reason(call.excinfo.value)))
+    return report
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Tell what became of a case: of its clean-up only if that failed."""
     if report.failed:
-        crash = getattr(report.longrepr, "reprcrash", None)
-        reason = crash.message if crash is not None else report.longreprtext
-        _tell(Ended(report.nodeid, "broken", _one_line(reason), report.longreprtext))
+        reason = dict(report.user_properties).get(_REASON, report.longreprtext)
+        _tell(Ended(report.nodeid, "broken", _one_line(str(reason)), report.longreprtext))
     elif report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
         _tell(Ended(report.nodeid, "skipped", _one_line(reason.removeprefix("Skipped: "))))
@@ -109,6 +121,13 @@ def _subject(item: pytest.Item) -> str:
 def _sentence(item: pytest.Item) -> str:
     function: Any = getattr(item, "function", None)
     return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+
+
+def _reason(error: BaseException) -> str:
+    """Say in a line what was raised: of several exceptions the first; what follows the first line are details."""
+    while members := getattr(error, "exceptions", None):
+        error = members[0]
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _one_line(text: str) -> str:

@@ -48,7 +48,7 @@ def conform(settings: Settings, console: Console, progress: Console) -> bool:
         show_laws(console, run, verdicts.laws)
         if settings.exit_first and verdicts.is_broken:
             break
-    if not (settings.readers or settings.writer or settings.engine):
+    if not (settings.readers or settings.writer or settings.engine) and len(runs) > 1:
         show_lacking(console, settings.endpoint or settings.server or "moto", lacking(runs))
     show_details(console, settings, [law for verdicts in runs for law in verdicts.laws])
     return not any(verdicts.is_broken for verdicts in runs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from s3torch.harness.conform.events import Case, Ended
@@ -92,9 +92,17 @@ class Verdicts:
         return self._cases[case_id]
 
 
-def lacking(runs: Iterable[Verdicts]) -> list[Law]:
-    """Return the laws broken in every one of several runs: what they have in common is the store."""
-    broken = [{law.name: law for law in run.laws if law.verdict == "broken"} for run in runs]
-    if len(broken) < 2:
+def lacking(runs: Sequence[Verdicts]) -> list[Law]:
+    """Return the laws that hold in none of several runs, broken or skipped: what these have in common is the store.
+
+    Args:
+        runs: What became of the same laws with different engines.
+    """
+    found = [{law.name: law for law in run.laws if law.verdict in ("broken", "skipped")} for run in runs]
+    if len(found) < 2:
         return []
-    return [law for name, law in broken[0].items() if all(name in others for others in broken[1:])]
+    return [law for name, law in found[0].items() if all(law.verdict == _verdict(others, name) for others in found[1:])]
+
+
+def _verdict(laws: dict[str, Law], name: str) -> str:
+    return laws[name].verdict if name in laws else ""

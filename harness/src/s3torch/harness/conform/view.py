@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -89,14 +89,14 @@ def show_laws(console: Console, run: Run, laws: Sequence[Law]) -> None:
     Args:
         console: Where to show it.
         run: The run.
-        laws: Its laws, subject by subject.
+        laws: Its laws.
     """
-    for subject, group in groupby(laws, key=lambda law: law.subject):
+    for subject in dict.fromkeys(law.subject for law in laws):
         title = str(run) if subject.startswith("engine ") else f"{subject} with {run}"
         table = Table(title=Text(title), title_justify="left", title_style="bold")
         table.add_column("verdict", no_wrap=True)
         table.add_column("law", overflow="fold", ratio=1)
-        found = list(group)
+        found = [law for law in laws if law.subject == subject]
         for law in found:
             said = Text(law.name, style="bold").append(f": {law.sentence}", style="not bold")
             if law.reason:
@@ -107,19 +107,21 @@ def show_laws(console: Console, run: Run, laws: Sequence[Law]) -> None:
 
 
 def show_lacking(console: Console, store: str, laws: Sequence[Law]) -> None:
-    """Show what a server lacks: the laws that break whatever engine talks to it.
+    """Show what a server lacks: the laws that do not hold on it whatever engine talks to it.
 
     Args:
         console: Where to show it.
         store: The server.
         laws: The laws.
     """
-    if not laws:
-        console.print(Text(f"{store}: nothing is missing that both engines need"), soft_wrap=True)
-        return
-    console.print(Text(f"{store} lacks, or does otherwise, whatever engine talks to it:"), soft_wrap=True)
-    for law in laws:
-        console.print(Text(f"  {law.name}: {law.sentence}"), soft_wrap=True)
+    for verdict, title in (("broken", "lacks, or does otherwise"), ("skipped", "was not asked for")):
+        found = [law for law in laws if law.verdict == verdict]
+        if found:
+            console.print(Text(f"{store} {title}, whatever engine talks to it:"), soft_wrap=True)
+        for law in found:
+            console.print(Text(f"  {law.name}: {law.reason if verdict == 'skipped' else law.sentence}"), soft_wrap=True)
+    if not any(law.verdict == "broken" for law in laws):
+        console.print(Text(f"{store} lacks nothing of what was asked of it."), soft_wrap=True)
 
 
 def show_details(console: Console, settings: Settings, laws: Sequence[Law]) -> None:
@@ -134,8 +136,9 @@ def show_details(console: Console, settings: Settings, laws: Sequence[Law]) -> N
     if not broken:
         return
     if not settings.laws:
-        names = list(dict.fromkeys(law.name for law in broken))
-        console.print(Text(f"Details of a broken law: {settings.command(laws=names[:1])}"), soft_wrap=True)
+        kind, _, name = broken[0].subject.partition(" ")
+        again = replace(settings, readers=(name,), writer=None) if kind == "reader" else settings
+        console.print(Text(f"Details of a broken law: {again.command(laws=[broken[0].name])}"), soft_wrap=True)
         return
     for law in broken:
         for details in law.details:

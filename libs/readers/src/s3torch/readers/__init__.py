@@ -1,5 +1,6 @@
 """Objects in S3 as files: sequential, ranged, and by a distributed checkpoint's plan."""
 
+from s3torch.readers._torch_calls import is_from_archive_reader
 from s3torch.readers.constructor import DCPOptimizedConstructor, S3ReaderConstructor
 from s3torch.readers.dcp_optimized import DCPOptimizedS3Reader, UnsupportedSeekError
 from s3torch.readers.item_ranges import DEFAULT_MAX_GAP_SIZE, ItemRange, RangeGroup
@@ -34,5 +35,6 @@ __all__ = [
     "S3ReaderConstructorProtocol",
     "SequentialS3Reader",
     "UnsupportedSeekError",
+    "is_from_archive_reader",
     "open_reader",
 ]

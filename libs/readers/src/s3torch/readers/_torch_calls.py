@@ -31,7 +31,10 @@ def is_from_c(buffer: object) -> bool:
 
 
 def is_from_archive_reader(buffer: object, depth: int) -> bool:
-    """Tell whether a call comes from the C++ of torch that reads zip archives; ask only after a ``seek``.
+    """Tell whether ``torch.load`` calls ``readinto`` from the C++ that reads its archives.
+
+    Where it does, a reader keeps an exception, returns 0, and raises it from the ``read`` that comes next: raised from
+    ``readinto`` it would be replaced by an `AttributeError`. Only a call that follows a ``seek`` can be one.
 
     Args:
         buffer: What ``readinto`` was called with.
