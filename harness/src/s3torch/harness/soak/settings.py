@@ -1,0 +1,101 @@
+"""What a soak is asked to do, and what its load process is told."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["SERVERS", "Job", "Settings", "load_function"]
+
+SERVERS = ("moto", "origin")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A soak's options.
+
+    Raises:
+        ValueError: One is out of its range.
+    """
+
+    minutes: float = 10.0
+    """How long the load runs."""
+    rate: float = 0.05
+    """Part of the requests that a fault strikes."""
+    seed: int = field(default_factory=lambda: random.SystemRandom().randrange(1_000_000))
+    """Decides the load and the faults."""
+    server: str = "moto"
+    """``moto``, or ``origin`` for nginx."""
+    workers: int = 2
+    """Processes of each DataLoader."""
+    only: tuple[str, ...] = ()
+    """Only these activities; all where empty."""
+    also: tuple[str, ...] = ()
+    """More activities as ``module:function``, each called once a round with the place."""
+    silence: float = 120.0
+    """Seconds that one activity may take before it counts as a hang."""
+
+    def __post_init__(self) -> None:
+        """Check all options."""
+        if not 0 < self.minutes <= 100_000:
+            raise ValueError(f"minutes must be above 0 and at most 100000, got {self.minutes}")
+        if not 0 <= self.rate <= 0.5:
+            raise ValueError(f"rate must be 0 to 0.5, got {self.rate}")
+        if not 0 <= self.workers <= 16:
+            raise ValueError(f"workers must be 0 to 16, got {self.workers}")
+        if self.server not in SERVERS:
+            raise ValueError(f"server must be {' or '.join(SERVERS)}, got {self.server!r}")
+        if not self.silence > 0:
+            raise ValueError(f"silence must be above 0, got {self.silence}")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the load process is told; travels as JSON."""
+
+    endpoint: str
+    """The proxy's URL."""
+    region: str
+    """The store's region."""
+    bucket: str
+    """A bucket of its own, which holds nothing."""
+    seconds: float
+    """No round begins later than this."""
+    seed: int
+    """Decides the load."""
+    workers: int
+    """Processes of each DataLoader."""
+    only: tuple[str, ...]
+    """Only these activities; all where empty."""
+    also: tuple[str, ...]
+    """More activities, as ``module:function``."""
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Return what `to_json` wrote."""
+        found = json.loads(text)
+        return cls(**{**found, "only": tuple(found["only"]), "also": tuple(found["also"])})
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """Return the function that ``module:function`` names.
+
+    Raises:
+        ValueError: There is none.
+    """
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ValueError(f"{name!r} does not name a function as module:function: {error}") from error
+    if not callable(found):
+        raise ValueError(f"{name!r} is no function")  # noqa: TRY004 - to who types it, the name is wrong
+    return found  # type: ignore[no-any-return]  # a callable of unknown signature
