@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from s3torch.harness.servers.endpoint import EndpointServer, S3Server
 from s3torch.harness.servers.moto import MotoServer
 from s3torch.harness.servers.swift import SwiftServer
-from s3torch.harness.servers.swift import SwiftServer
 
 __all__ = ["MOTO", "SWIFT", "ServerFacts", "facts_of"]
 
@@ -21,10 +20,6 @@ class ServerFacts:
     """Whether requests leave the process."""
     checks_credentials: bool = False
     """Whether it refuses wrong credentials."""
-    has_storage_classes: bool = True
-    """Whether it has other storage classes than ``STANDARD``."""
-    has_tags: bool = True
-    """Whether objects can be given tags."""
     has_storage_classes: bool = True
     """Whether it has other storage classes than ``STANDARD``."""
     has_tags: bool = True
@@ -54,8 +49,6 @@ SWIFT = ServerFacts(
     has_storage_classes=False,  # 400 InvalidStorageClass for any but STANDARD
     has_tags=False,  # 501 NotImplemented
 )
-# Storage classes but STANDARD are 400 InvalidStorageClass, tags 501 NotImplemented.
-_SWIFT = ServerFacts(checks_credentials=True, has_storage_classes=False, has_tags=False)
 
 
 def facts_of(server: S3Server) -> ServerFacts:
@@ -70,4 +63,4 @@ def facts_of(server: S3Server) -> ServerFacts:
         return SWIFT
     if isinstance(server, EndpointServer):
         return ServerFacts(checks_credentials=server.checks_credentials())
-    return _SWIFT if isinstance(server, SwiftServer) else ServerFacts()
+    return ServerFacts()

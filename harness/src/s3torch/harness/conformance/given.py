@@ -217,8 +217,6 @@ class TestGivenEngine(StoreConformance):
         cls.checks_credentials = facts.checks_credentials
         cls.has_storage_classes = facts.has_storage_classes
         cls.has_tags = facts.has_tags
-        cls.has_storage_classes = facts.has_storage_classes
-        cls.has_tags = facts.has_tags
         cls.refused_keys = facts.refused_keys
         cls.broken_by_server = facts.broken_for_engines
 
