@@ -9,13 +9,23 @@ import pytest
 # The suites assert: pytest is to show what was compared, as it does in test modules. Before they are imported.
 for _name in (
     *("_checkpoint_catalogs", "_checkpoint_commits", "_checkpoint_laws", "_checkpoint_round_trips"),
-    *("_reader_laws", "_sequences", "_store_lists", "_store_reads", "_store_sharing", "_store_writes", "dcp"),
+    *(
+        "_reader_laws",
+        "_sequences",
+        "_store_lists",
+        "_store_model",
+        "_store_reads",
+        "_store_sharing",
+        "_store_writes",
+        "dcp",
+    ),
     *("_writer_contents", "_writer_endings", "_writer_laws"),
 ):
     pytest.register_assert_rewrite(f"s3torch.harness.conformance.{_name}")
 
 from s3torch.harness.conformance._checkpoint_laws import CheckpointStorage  # noqa: E402  # the same
 from s3torch.harness.conformance._sequences import law_settings  # noqa: E402  # after the registration above
+from s3torch.harness.conformance._store_model import check_store_against_dict  # noqa: E402  # the same
 from s3torch.harness.conformance.arrangement import (  # noqa: E402  # after the registration above
     Arrangement,
     Boto3Arrangement,
@@ -51,6 +61,7 @@ __all__ = [
     "StoreObject",
     "StoredObject",
     "WriterConformance",
+    "check_store_against_dict",
     "law_settings",
     "make_bytes",
 ]

@@ -97,7 +97,7 @@ class WriterEndingLaws(WriterLaws):
         assert self.unfinished(arrangement, bucket) == []
 
     @_SIZES
-    @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, SystemExit])
+    @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
     def test_an_exception_in_the_block_publishes_nothing(
         self, open_writer: OpenWriter, arrangement: Arrangement, bucket: str, kind: type[BaseException], parts: int
     ) -> None:
@@ -109,7 +109,6 @@ class WriterEndingLaws(WriterLaws):
             assert writer.closed is True
             with pytest.raises(ValueError):
                 writer.write(b"x")
-        gc.collect()
         assert arrangement.keys(bucket) == {"old"}
         assert arrangement.get(bucket, "old") == _OLD
         assert self.unfinished(arrangement, bucket) == []
@@ -143,7 +142,7 @@ class WriterEndingLaws(WriterLaws):
         if not child:
             try:
                 del writer
-                gc.collect()
+                gc.collect(1)  # a whole collection in a fork copies all memory
             finally:
                 os._exit(0)
         _wait_for(child)

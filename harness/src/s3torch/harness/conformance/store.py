@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from s3torch.harness.conformance._store_lists import ListLaws
+from s3torch.harness.conformance._store_model import ModelLaws
 from s3torch.harness.conformance._store_reads import ReadLaws
 from s3torch.harness.conformance._store_sharing import SharingLaws
 from s3torch.harness.conformance._store_writes import WriteLaws
@@ -10,7 +11,7 @@ from s3torch.harness.conformance._store_writes import WriteLaws
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(ReadLaws, ListLaws, WriteLaws, SharingLaws):
+class StoreConformance(ReadLaws, ListLaws, WriteLaws, SharingLaws, ModelLaws):
     """Tests that an engine obeys the laws of its protocols, through `S3Client`.
 
     Subclass it in a test module and supply two fixtures; pytest runs the rest::
