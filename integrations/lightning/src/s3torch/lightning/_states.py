@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeGuard, cast
 
+import torch
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -18,6 +19,7 @@ from torch.distributed.fsdp import (
     FullStateDictConfig,
     FullyShardedDataParallel,
     OptimStateKeyType,
+    ShardedStateDictConfig,
     StateDictType,
 )
 from torch.distributed.tensor import DTensor
@@ -25,6 +27,9 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 __all__ = ["find_model", "get_state", "set_full_state", "set_shards"]
+
+# Before torch 2.8, get_model_state_dict fails in a process that holds nothing of one of the tensors.
+_TRIPS_OVER_EMPTY_SHARDS = torch.__version__ < "2.8"
 
 
 def find_model(state: Mapping[str, Any]) -> tuple[str, Module]:
@@ -59,6 +64,11 @@ def get_state(model: Module, part: Module | Optimizer, *, is_full: bool) -> dict
     """
     options = StateDictOptions(full_state_dict=is_full, cpu_offload=True)
     if isinstance(part, Module):
+        if _TRIPS_OVER_EMPTY_SHARDS and not is_full and _is_wrapped(part):
+            with FullyShardedDataParallel.state_dict_type(
+                part, StateDictType.SHARDED_STATE_DICT, ShardedStateDictConfig(offload_to_cpu=True)
+            ):
+                return part.state_dict()
         return get_model_state_dict(part, options=options)
     return cast("dict[str, Any]", get_optimizer_state_dict(model, part, options=options))
 
