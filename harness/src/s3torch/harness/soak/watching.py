@@ -52,8 +52,9 @@ def take_sample(seconds: float) -> Sample:
     import psutil
 
     process = psutil.Process()
-    count = process.num_handles if sys.platform == "win32" else process.num_fds
-    return Sample(seconds, process.memory_info().rss, process.num_threads(), count(), len(process.children()))
+    # Windows has handles in their place, and psutil there no such method.
+    descriptors = getattr(process, "num_handles", None) or process.num_fds
+    return Sample(seconds, process.memory_info().rss, process.num_threads(), descriptors(), len(process.children()))
 
 
 def settle() -> None:

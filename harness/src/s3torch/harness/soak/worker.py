@@ -7,6 +7,7 @@ then it comes to rest and is measured. What differs from round to round is then 
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import os
 import random
 import signal
@@ -18,7 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TextIO
 
 from s3torch.client import S3Exception
-from s3torch.harness.soak.activities import ALL, ALONE, IN_THREADS, Activity, drop_unfinished_uploads
+from s3torch.harness.soak.activities import (
+    ALL,
+    ALONE,
+    IN_THREADS,
+    Activity,
+    drop_unfinished_uploads,
+    keep_distributed_checkpoint,
+)
 from s3torch.harness.soak.events import Broken, Done, Ended, Event, Rounded, encode
 from s3torch.harness.soak.place import Place, WrongBytesError, typed_error
 from s3torch.harness.soak.settings import Job, load_function
@@ -63,10 +71,13 @@ def main(arguments: list[str]) -> int:
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     tell = _Teller(_take_standard_output())
     job = Job.from_json(arguments[0])
-    place = Place.open(job.region, job.endpoint, job.bucket, job.workers)
-    place.fill()
     beside = _choose(IN_THREADS, job.only)
     alone = [*_choose(ALONE, job.only), *(load_function(name) for name in job.also)]
+    if keep_distributed_checkpoint in alone:
+        # Takes long when imported first, and is none of the load.
+        importlib.import_module("s3torch.dcp")
+    place = Place.open(job.region, job.endpoint, job.bucket, job.workers)
+    place.fill()
     started = time.monotonic()
     number = 0
     while number == 0 or time.monotonic() - started < job.seconds:
