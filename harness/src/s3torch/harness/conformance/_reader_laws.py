@@ -87,7 +87,7 @@ class ReaderLaws:
         check_against_bytesio(store_object(data).open, data, max_examples=examples)
 
     def test_equals_bytesio_for_long(self, store_object: StoreObject, examples: int) -> None:
-        """The same for one reader through many operations, as buffers fill and are dropped."""
+        """One reader equals `io.BytesIO` through many operations, as its buffers fill and are dropped."""
         data = make_bytes(1_300_000)
         check_as_state_machine(store_object(data).open, data, max_examples=max(2, examples // 4))
 

@@ -75,7 +75,7 @@ class ListLaws(StoreLaws):
         assert arrangement.keys(bucket) == set(keys)
 
     def test_an_empty_bucket_lists_as_one_empty_page(self, client: S3Client, bucket: str) -> None:
-        """There is always a page."""
+        """A listing has a page even where there is nothing to list."""
         [page] = client.list_objects(bucket)
         assert (page.object_info, page.common_prefixes) == ([], [])
 
