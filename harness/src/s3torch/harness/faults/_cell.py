@@ -33,9 +33,9 @@ from s3torch.harness.faults.subjects import Subject
 from s3torch.harness.faults.verdict import Cell, Outcome, Report, Verdict, judge
 from s3torch.harness.servers._address import REGION, foreign_variables
 
-__all__ = ["Job", "is_typed", "run_cell"]
+__all__ = ["MEMORY", "Job", "is_typed", "run_cell"]
 
-_MEMORY = "s3torch-faults"
+MEMORY = "s3torch-faults"
 _SUFFIX = ".s3torch.invalid"
 _MOST_REQUESTS = 100
 _LOOK_S = 60.0
@@ -225,14 +225,14 @@ def _run_in_memory(job: Job, cell: Cell, case: FaultCase, subject: Subject) -> O
     seed = zlib.crc32(f"{job.seed}/{cell.case}/{cell.subject}".encode())
 
     def attempt() -> dict[str, Any]:
-        store = MemoryStore.named(_MEMORY)
-        arrangement = MemoryArrangement(store)
-        bucket = arrangement.create_bucket()
-        for name, data in {**objects_to_read(), **(objects_to_replace(subject.name) if subject.writes else {})}.items():
-            arrangement.put(bucket, name, data)
+        # The process's own copy of the one that was filled before it was forked.
+        arrangement, bucket = MemoryArrangement(MemoryStore.named(MEMORY)), job.bucket
+        if subject.writes:
+            for name, data in objects_to_replace(subject.name).items():
+                arrangement.put(bucket, name, data)
         engines = FaultyEngines("memory", case.plan(seed))
         fetch: Callable[[str], bytes] = lambda key: arrangement.get(bucket, key) or b""  # noqa: E731  # one expression
-        place = Place(_MEMORY, REGION, bucket, "", make_config(case, engines), fetch, case.consumer, case.private)
+        place = Place(MEMORY, REGION, bucket, "", make_config(case, engines), fetch, case.consumer, case.private)
         report = _attempt(subject, place)
         if subject.writes:
             report.left = _see(subject, replace(place, config=make_config(None, "memory")))

@@ -84,6 +84,10 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
 
         def begin() -> Any:
             faulthandler.register(signal.SIGUSR1, stacks, all_threads=True)
+            # Libraries that log what they raise: it is told once, in the result.
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
             return work()
 
         started = time.monotonic()

@@ -146,7 +146,7 @@ def _return(link: Link, request: Head, fault: Fault | None) -> bool:
         again = head.encode() + body if fault.name == "echo" else body[-_DUPLICATED:]
         link.sock.sendall(head.encode() + body + again)
     else:
-        _send_struck(link, head, pieces, fault)
+        _send_struck(link, head, pieces, fault, has_body=has_body and head.length != 0)
     if head.closes or fault is not None:
         link.close()
     return not head.closes
@@ -161,7 +161,7 @@ def _send(sock: socket.socket, head: Head, pieces: Iterator[bytes]) -> None:
         sock.sendall(data)
 
 
-def _send_struck(link: Link, head: Head, pieces: Iterator[bytes], fault: Fault) -> None:
+def _send_struck(link: Link, head: Head, pieces: Iterator[bytes], fault: Fault, *, has_body: bool) -> None:
     """Send an answer up to where the fault strikes, let it strike, and go on if it lets us."""
     data = head.encode()
     length = head.length
@@ -170,7 +170,7 @@ def _send_struck(link: Link, head: Head, pieces: Iterator[bytes], fault: Fault) 
     if fault.at < 0:
         link.front.note(fault.name)
         _strike_down(link, fault)
-    if not length and not head.is_chunked:
+    if not has_body:
         # An answer without a body can be struck only in its head.
         half = len(data) // 2
         link.sock.sendall(data[:half])

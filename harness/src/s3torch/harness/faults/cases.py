@@ -124,7 +124,7 @@ ALL_CASES: tuple[FaultCase, ...] = (
         mends=False, max_attempts=_FEW,
     ),
     FaultCase("drip", "1 KiB a second", (Fault("drip", at=1000),), mends=False, max_attempts=_FEW),
-    FaultCase("duplicate", "the last bytes of every answer come twice", (Fault("duplicate"),), boto3_mends=False),
+    FaultCase("duplicate", "the last bytes of every answer come twice", (Fault("duplicate"),), mends=False),
     FaultCase("echo", "every answer comes twice", (Fault("echo"),), mends=False),
     FaultCase("flip", "a bit of the answer flips, once", (Fault("flip", at=777),), most=1, checksummed=True),
     FaultCase(

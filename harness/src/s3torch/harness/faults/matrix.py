@@ -12,11 +12,14 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from s3torch.harness.faults.cases import ALL_CASES, FaultCase
 from s3torch.harness.faults.subjects import ALL_SUBJECTS, Subject
 from s3torch.harness.faults.verdict import Cell, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from s3torch.harness.servers import MotoServer
 
 __all__ = ["ENGINES", "Matrix", "Settings", "choose_cells", "load_engine"]
 
@@ -125,6 +128,7 @@ class Matrix:
             for key, data in objects_to_read().items():
                 client.put_object(Bucket=bucket, Key=key, Body=data, ChecksumAlgorithm="CRC32")
             client.close()
+            _warm_up(server, bucket)
             arrangement = Boto3Arrangement(server.boto3_client())  # not used here: every cell opens its own connections
             self._job = Job(
                 server.endpoint,
@@ -190,6 +194,30 @@ class Matrix:
 
         pid, pipe = fork(work)
         return _Running(cell, pid, pipe, time.monotonic() + self.settings.limit * 2 + _GUARD_S)
+
+
+def _warm_up(server: MotoServer, bucket: str) -> None:
+    """Import and load here what every cell would load for itself, and fill the store in memory."""
+    from s3torch.client import S3Client
+    from s3torch.client.memory import MemoryStore
+    from s3torch.harness.conformance.arrangement import MemoryArrangement
+    from s3torch.harness.faults._cell import MEMORY, make_config
+    from s3torch.harness.faults.contents import SMALL, objects_to_read
+
+    environment = dict(os.environ)
+    os.environ.update(server.env())
+    try:
+        for engine in ("direct", "boto3"):
+            config = make_config(None, engine)
+            with S3Client(server.region, endpoint=server.endpoint, s3client_config=config) as client:
+                client.read(bucket, SMALL[0])
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+    arrangement = MemoryArrangement(MemoryStore.named(MEMORY))
+    MemoryStore.named(MEMORY).create_bucket(bucket)
+    for name, data in objects_to_read().items():
+        arrangement.put(bucket, name, data)
 
 
 @dataclass(slots=True)
