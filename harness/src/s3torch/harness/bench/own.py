@@ -17,6 +17,7 @@ from s3torch.client import S3Client, S3ClientConfig, S3Exception, parse_s3_uri
 from s3torch.harness.bench.environments import WORKSPACE
 from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.runner import Settings, scaled
+from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server
 from s3torch.harness.servers._address import dummy_environment
 
@@ -28,7 +29,7 @@ _PRESIGNED_SECONDS = 12 * 3600
 _DELIVERED = (Content.BYTES, Content.STATE, Content.CHECKPOINT)
 _SENT = (Content.UPLOAD, Content.UPLOAD_BYTES)
 # What the titles say of our servers.
-_OF_OUR_SERVERS = re.compile(r", (?:plain HTTP|TLS|30 ms first byte|90 MB/s per connection)|2,000 (?=objects)")
+_OF_OUR_SERVERS = re.compile(r", (?:plain HTTP|TLS|30 ms first byte|90 MB/s per connection)")
 
 
 class OwnBucketError(Exception):
@@ -100,6 +101,7 @@ def _makes_sense(scenario: Scenario, *, is_tls: bool) -> bool:
 
 
 def _adapted(scenario: Scenario, *, is_tls: bool) -> Scenario:
+    scenario = resized(scenario, count=min(scenario.count, _COUNT))
     return replace(
         scenario,
         title=_OF_OUR_SERVERS.sub("", scenario.title),
@@ -107,7 +109,6 @@ def _adapted(scenario: Scenario, *, is_tls: bool) -> Scenario:
             each for each in scenario.entries if each.role is not Role.FLOOR or _gets_in(each, is_tls=is_tls)
         ),
         requirements=(),
-        count=min(scenario.count, _COUNT),
         is_counted=False,
     )
 

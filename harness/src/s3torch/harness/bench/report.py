@@ -56,6 +56,8 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0)
     for measured in outcome.measured:
+        if measured.failure == "left out":
+            continue
         table.add_row(*_row(measured, outcome, len(headings)), style=_STYLES[measured.entry.role])
     console.print(table)
     for measured in outcome.measured:

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from s3torch.harness.bench.history import Record
 from s3torch.harness.bench.html._view import make_page
 from s3torch.harness.bench.regressions import compare
+
+if TYPE_CHECKING:
+    import jinja2
 
 __all__ = ["render"]
 
@@ -25,6 +30,11 @@ def render(record: Record, history: Sequence[Record] = ()) -> str:
     Returns:
         The whole document.
     """
+    return _template().render(page=make_page(record, history, compare(record, history)))
+
+
+@functools.cache
+def _template() -> jinja2.Template:
     import jinja2
     from markupsafe import Markup
 
@@ -38,7 +48,6 @@ def render(record: Record, history: Sequence[Record] = ()) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda part: f"{100 * part:.2f}%"
-    page = make_page(record, history, compare(record, history))
     # Our own files, the only text that is not escaped.
-    style, script = Markup(files["page.css"]), Markup(files["page.js"])  # noqa: S704
-    return environment.get_template("page.html").render(page=page, style=style, script=script)
+    environment.globals.update(style=Markup(files["page.css"]), script=Markup(files["page.js"]))  # noqa: S704
+    return environment.get_template("page.html")

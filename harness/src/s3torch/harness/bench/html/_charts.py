@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from s3torch.harness.bench.history import Record, ScenarioRecord, SubjectRecord, VerdictRecord
@@ -12,6 +12,8 @@ from s3torch.harness.bench.html import _figures
 from s3torch.harness.bench.regressions import Band, Measure, bands, reference
 from s3torch.harness.bench.scenario import GIB, Figure, Role
 
+CANNOT = "cannot take part"
+"""How the reason begins where a peer is shown only to say that it cannot do this."""
 GLANCE = 1.25
 """Where the scale of the overview ends, in multiples of the floor's speed."""
 
@@ -45,7 +47,9 @@ class Row:
     cpu: Bar | None = None
     """At what cost."""
     failure: str | None = None
-    """Why there is neither."""
+    """What it said where it failed."""
+    absence: str | None = None
+    """Why it cannot take part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,9 @@ def make_bars(scenario: ScenarioRecord) -> tuple[str, str, list[Row], list[Mark]
         if subject.is_left_out:
             continue
         if not subject.seconds:
-            rows.append(Row(subject.name, subject.role.value, failure=subject.failure or "no figures"))
+            why = subject.failure or "no figures"
+            row = Row(subject.name, subject.role.value, failure=why)
+            rows.append(replace(row, failure=None, absence=why) if why.startswith(CANNOT) else row)
             continue
         speed = _bar(speeds[subject.name], ends[0], speed_text(scenario, subject), "speed")
         cpu = _bar(costs[subject.name], ends[1], cpu_text(scenario, subject), "processor time")

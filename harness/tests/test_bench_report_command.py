@@ -1,0 +1,172 @@
+"""``s3torch bench`` as a user runs it: into mistakes, on a bucket of one's own, and into Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from s3torch.harness.bench.entry import parse_size
+from s3torch.harness.bench.history import load, read_record
+from s3torch.harness.bench.run import BenchmarkRun, Files, UsageError
+from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers._address import foreign_variables
+
+posix_only = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+
+
+def bench(*options: str, env: dict[str, str] | None = None, timeout: float = 100.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "s3torch.cli", "bench", *options],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        timeout=timeout,
+        check=False,
+        env=env,
+    )
+
+
+def test_a_mistake_is_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "missing" / "report.html"
+    for options, said in (
+        (["get-reed"], "no scenario 'get-reed'; perhaps 'get-read'"),
+        (["--html", str(missing)], "there is no folder"),
+        (["--size", "much"], "not a size: 'much'"),
+    ):
+        done = bench(*options)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"repeat": 0}, "--repeat must be 1 to 1000"),
+        ({"endpoint": "http://localhost"}, "--endpoint needs --uri"),
+        ({"profile": "me"}, "--profile needs --uri"),
+        ({"uri": "bucket", "asks": False}, "not an S3 URI"),
+        ({"uri": "s3://bucket"}, "give --yes where nobody can answer"),
+        ({"uri": "s3://bucket", "endpoint": "nowhere", "asks": False}, "the endpoint must be a URL"),
+        ({"files": Files(html=Path(__file__).parent)}, "is a folder; name a file"),
+        ({"files": Files(json=Path("/no-such-folder/x.json"))}, "make it first"),
+        ({"files": Files(history=Path(__file__))}, "is a file; name a folder"),
+        ({"files": Files(history=Path(__file__).parent, keeps=False)}, "exclude each other"),
+    ],
+)
+def test_mistakes_are_found_before_anything_starts(
+    wrong: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Path(os.devnull).open(encoding="utf-8"))  # noqa: SIM115 - ends with the test
+    with pytest.raises(UsageError, match=said):
+        BenchmarkRun(**wrong)  # type: ignore[arg-type]  # as many types as there are options
+
+
+def test_reads_sizes() -> None:
+    assert [parse_size(text) for text in ("1048576", "1MiB", "1.5 GB", "2gib")] == [2**20, 2**20, 1_500_000_000, 2**31]
+    for text in ("", "MiB", "1 potato", "-1MiB", "1KiB"):
+        with pytest.raises(Exception, match="size"):
+            parse_size(text)
+
+
+def test_lists_what_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert BenchmarkRun().show_list() == 0
+    everywhere = capsys.readouterr().out
+    assert "get-read " in everywhere
+    assert "import " in everywhere
+    assert BenchmarkRun(uri="s3://bucket", endpoint="http://localhost", asks=False).show_list() == 0
+    own = capsys.readouterr().out
+    assert "get-read " in own
+    assert "import " not in own
+
+
+@pytest.fixture
+def env(moto_server: MotoServer, tmp_path: Path) -> dict[str, str]:
+    """The environment of a user of the server, with nothing of the real one's."""
+    kept = {name: value for name, value in os.environ.items() if name not in foreign_variables(os.environ)}
+    nowhere = str(tmp_path / "no-such-file")
+    return {
+        **kept,
+        **moto_server.env(),
+        "AWS_CONFIG_FILE": nowhere,
+        "AWS_SHARED_CREDENTIALS_FILE": nowhere,
+        "S3TORCH_BENCH_CACHE": str(tmp_path / "cache"),
+    }
+
+
+def keys_of(server: MotoServer, bucket: str) -> list[str]:
+    return [each["Key"] for each in server.boto3_client().list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_measures_a_bucket_of_ones_own(
+    moto_server: MotoServer, s3_bucket: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    moto_server.boto3_client().put_object(Bucket=s3_bucket, Key="mine/kept", Body=b"x")
+    html, json, history = tmp_path / "report.html", tmp_path / "report.json", tmp_path / "history"
+    done = bench(
+        "serial", "--uri", f"s3://{s3_bucket}/mine", "--quick", "--no-peers", "--yes",
+        "--html", str(html), "--json", str(json), "--history", str(history), env=env, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "stores up to 10 MiB" in done.stdout
+    assert f"Removed the 100 objects under s3://{s3_bucket}/mine/s3torch-bench-" in done.stdout
+    assert keys_of(moto_server, s3_bucket) == ["mine/kept"]
+    record = read_record(json)
+    assert load(history) == ([record], [])
+    (scenario,) = record.scenarios
+    assert scenario.title == "100 objects of 110 KB, one by one, warm"
+    measured = {each.role.value for each in scenario.subjects if each.seconds}
+    assert measured == {"floor", "ours"}, [each.failure for each in scenario.subjects]
+    for text in (html.read_text(encoding="utf-8"), json.read_text(encoding="utf-8")):
+        assert s3_bucket not in text
+        assert "testing" not in text, "a credential"
+    assert not (tmp_path / "cache" / "history").exists(), "a quick run is kept only where the user says"
+
+
+@posix_only
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(
+    moto_server: MotoServer, s3_bucket: str, env: dict[str, str], number: signal.Signals
+) -> None:
+    process = psutil.Popen(
+        [sys.executable, "-m", "s3torch.cli", "bench", "serial", "--uri", f"s3://{s3_bucket}", "--repeat", "1000",
+         "--no-peers", "--yes"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 100
+        while not (len(keys_of(moto_server, s3_bucket)) > 100 and process.children(recursive=True)):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        below = process.children(recursive=True)
+        if number is signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        output, errors = process.communicate(timeout=80)
+        assert process.returncode == (130 if number is signal.SIGINT else 143), errors
+        assert "Removed the " in output
+        assert "Traceback" not in errors
+        assert keys_of(moto_server, s3_bucket) == []
+        _, alive = psutil.wait_procs(below, timeout=20)
+        assert alive == []
+    finally:
+        if process.is_running():
+            for left in [*process.children(recursive=True), process]:
+                left.kill()
+            process.wait(10)
