@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from s3torch.harness.bench.contents import WrongBytesError
 from s3torch.harness.bench.counting import Counts
-from s3torch.harness.bench.process import SubjectProcess
+from s3torch.harness.bench.process import Launched
 from s3torch.harness.bench.results import Measured
 from s3torch.harness.bench.scenario import Entry, Scenario
 from s3torch.harness.bench.subjects.measure import Run
@@ -26,7 +26,7 @@ class Player:
     def __init__(
         self,
         entry: Entry,
-        process: SubjectProcess,
+        process: Launched,
         scenario: Scenario,
         count: int,
         size: int,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
 import importlib.util
 import json
 import os
@@ -11,11 +13,12 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from s3torch.harness.bench.subjects.measure import Run
+from s3torch.harness.bench.subjects.measure import Run, measure, resident_bytes
 from s3torch.harness.bench.subjects.task import Task
 
 _OUTPUT_SHOWN = 1500
@@ -40,6 +43,57 @@ def subject_path() -> Iterator[str]:
         for source in spec.submodule_search_locations or ():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         yield folder
+
+
+class Launched(Protocol):
+    """A subject that is set up and can be run; a context manager."""
+
+    resident: int
+    """Resident memory when set up, before the first run, in bytes."""
+
+    def run(self, *, check: bool = False, spend: float = 0.0) -> Run:
+        """Run it once.
+
+        Args:
+            check: Checksum what it delivers one by one, at the cost of the measured time.
+            spend: Seconds of pure Python that the consumer spends on each object.
+        """
+
+    def __enter__(self) -> Launched: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class SubjectHere:
+    """A subject in this very process, for those who look at what it does and not at how fast it is.
+
+    Args:
+        python: Ignored, as all but the next two: this process is what it is.
+        subject: ``module:function`` within the subjects.
+        task: What it is set up with.
+        env: Ignored.
+        timeout: Ignored.
+    """
+
+    def __init__(self, python: str, subject: str, task: Task, *, env: Mapping[str, str], timeout: float) -> None:  # noqa: ARG002  # as SubjectProcess
+        module, _, function = subject.partition(":")
+        found = importlib.import_module(f"s3torch.harness.bench.subjects.{module}")
+        self._subject = getattr(found, function)(task)
+        self.resident = resident_bytes()
+
+    def __enter__(self) -> SubjectHere:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop the subject; in a process of its own it would end with that."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del self._subject
+            gc.collect()
+
+    def run(self, *, check: bool = False, spend: float = 0.0) -> Run:
+        """Run it once, as in a process of its own."""
+        return measure(self._subject, check=check, spend=spend)
 
 
 class SubjectProcess:

@@ -14,8 +14,9 @@ from s3torch.harness.bench.environments import WORKSPACE, PeerEnvironmentError, 
 from s3torch.harness.bench.lister import ListingServer
 from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.player import Player
-from s3torch.harness.bench.process import SubjectError, SubjectProcess, subject_path
+from s3torch.harness.bench.process import Launched, SubjectError, SubjectProcess, subject_path
 from s3torch.harness.bench.results import Measured, Outcome
+from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server, ours
 from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.servers import MotoServer, Origin, OriginUnavailableError
@@ -45,12 +46,12 @@ class Settings:
 def scaled(scenario: Scenario, settings: Settings) -> Scenario:
     """Return the scenario at the size that the settings ask for."""
     if settings.size is not None and scenario.count == 1 and scenario.size >= _LARGE:
-        scenario = replace(scenario, size=settings.size)
+        scenario = resized(scenario, size=settings.size)
     if not settings.quick:
         return scenario
     if scenario.count > 1:
-        return replace(scenario, count=min(scenario.count, scenario.quick_count))
-    return replace(scenario, size=min(scenario.size, _QUICK_SIZE))
+        return resized(scenario, count=min(scenario.count, scenario.quick_count))
+    return resized(scenario, size=min(scenario.size, _QUICK_SIZE))
 
 
 class Runner:
@@ -60,13 +61,20 @@ class Runner:
         settings: How to measure.
         report: Told what happens, one line at a time.
         place: Where every scenario runs, in place of servers of its own.
+        launch: How a subject is started: ``SubjectProcess``, or ``SubjectHere``.
     """
 
     def __init__(
-        self, settings: Settings, report: Callable[[str], None] = lambda _: None, *, place: Place | None = None
+        self,
+        settings: Settings,
+        report: Callable[[str], None] = lambda _: None,
+        *,
+        place: Place | None = None,
+        launch: Callable[..., Launched] = SubjectProcess,
     ) -> None:
         self._settings = settings
         self._only_place = place
+        self._launch = launch
         self._report = report
         self._stack = ExitStack()
         self._origin: Origin | None = None
@@ -179,9 +187,9 @@ class Runner:
         player.warm_up()
         return player
 
-    def _start(self, entry: Entry, place: Place, task: Task) -> SubjectProcess:
+    def _start(self, entry: Entry, place: Place, task: Task) -> Launched:
         env = self._environment(entry, place)
-        return SubjectProcess(interpreter(entry.environment), entry.subject, task, env=env, timeout=_RUN_SECONDS)
+        return self._launch(interpreter(entry.environment), entry.subject, task, env=env, timeout=_RUN_SECONDS)
 
     def _try_out(self, scenario: Scenario, entry: Entry, place: Place, task: Task) -> Counts | None:
         """Let a subject run once in a process that is not measured, to count its requests and see what it stores."""

@@ -25,6 +25,16 @@ SCENARIOS: tuple[Scenario, ...] = (
                 {"module": "s3torch.client", "before": ["boto3"]},
             ),
             Entry("boto3", Role.PEER, "workspace", "importing:module", {"module": "boto3"}),
+            Entry("obstore", Role.PEER, "obstore", "importing:module", {"module": "obstore"}),
+            Entry("s3fs", Role.PEER, "s3fs", "importing:module", {"module": "s3fs"}),
+            Entry(
+                "s3torchconnector of s3torch, beyond torch's and boto3's own",
+                Role.OURS,
+                "workspace",
+                "importing:module",
+                {"module": "s3torchconnector", "before": ["torch", "boto3"]},
+                is_judged=False,
+            ),
             Entry(
                 "s3torchconnector, beyond torch's own",
                 Role.ORIGINAL,

@@ -8,6 +8,7 @@ from s3torch.harness.bench.scenario import (
     Requirement,
     Scenario,
     Server,
+    absent,
     also,
     floor,
     original,
@@ -29,9 +30,15 @@ def _large_get(*, into: bool) -> tuple[Entry, ...]:
         ),
         peer(f"boto3, Body.{call}", "boto3", "boto3_peer:large_get", into=into),
     ]
-    if not into:
+    if into:
+        entries += [
+            peer("s3fs, open().readinto", "s3fs", "s3fs_peer:readinto"),
+            absent("obstore", "it fetches into memory of its own only"),
+        ]
+    else:
         entries += [
             peer("boto3, download_fileobj", "boto3", "boto3_peer:download"),
+            peer("s3transfer, download into a file object", "boto3", "s3transfer_peer:download"),
             peer("obstore, get", "obstore", "obstore_peer:large_get"),
             peer("obstore, get_ranges", "obstore", "obstore_peer:large_ranges"),
             peer("s3fs, cat_file", "s3fs", "s3fs_peer:large_get"),
@@ -67,8 +74,17 @@ _LARGE_PLAIN = (
 _LARGE_TLS = (Requirement(Figure.RATE, 0.85, "floor"), Requirement(Figure.CPU, 0.7, "original"))
 
 SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("get-read", "1 GiB, read(), plain HTTP", Server.PLAIN, _large_get(into=False), _LARGE_PLAIN),
-    Scenario("get-readinto", "1 GiB, readinto, plain HTTP", Server.PLAIN, _large_get(into=True), _LARGE_PLAIN),
+    Scenario(
+        "get-read", "1 GiB, read(), plain HTTP", Server.PLAIN, _large_get(into=False), _LARGE_PLAIN, is_counted=True
+    ),
+    Scenario(
+        "get-readinto",
+        "1 GiB, readinto, plain HTTP",
+        Server.PLAIN,
+        _large_get(into=True),
+        _LARGE_PLAIN,
+        is_counted=True,
+    ),
     Scenario("tls-read", "1 GiB, read(), TLS", Server.TLS, _tls_get(into=False), _LARGE_TLS),
     Scenario("tls-readinto", "1 GiB, readinto, TLS", Server.TLS, _tls_get(into=True), _LARGE_TLS),
     Scenario(
@@ -81,7 +97,9 @@ SCENARIOS: tuple[Scenario, ...] = (
             ours("s3torch, get_object().read()", "connector:large_get"),
             original("s3torchconnector, get_object().read()", "connector:large_get"),
             peer("s3torchconnector, range_based", "original", "connector:large_get", reader="range_based"),
+            peer("boto3, download_fileobj", "boto3", "boto3_peer:download"),
             peer("obstore, get_ranges", "obstore", "obstore_peer:large_ranges"),
+            peer("s3fs, cat_file", "s3fs", "s3fs_peer:large_get"),
         ),
         (Requirement(Figure.RATE, 1.2, "original"),),
     ),

@@ -34,6 +34,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         (Requirement(Figure.CPU, 100e-6), Requirement(Figure.CPU, 0.45, "original")),
         size=SMALL,
         count=SMALL_COUNT,
+        is_counted=True,
     ),
     Scenario(
         "many",
@@ -53,6 +54,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         (Requirement(Figure.RATE, 0.6, "floor"), Requirement(Figure.RATE, 2.0, "obstore, asyncio")),
         size=SMALL,
         count=SMALL_COUNT,
+        is_counted=True,
     ),
     Scenario(
         "many-latency",

@@ -136,17 +136,15 @@ class WorkerGauge:
         return int(self._extra.sum())
 
 
-def _loader(dataset: Dataset[Any], task: Task, gauge: WorkerGauge) -> DataLoader[Any]:
+def _loader(dataset: Dataset[Any], task: Task, gauge: WorkerGauge, batch: int) -> DataLoader[Any]:
     workers = workers_of(task)
-    return DataLoader(
-        dataset, batch_size=batch_of(task), num_workers=workers, worker_init_fn=gauge if workers else None
-    )
+    return DataLoader(dataset, batch_size=batch, num_workers=workers, worker_init_fn=gauge if workers else None)
 
 
 def epoch(dataset: Dataset[Any], task: Task) -> Subject:
     """One epoch, the start and the end of the workers included."""
     gauge = WorkerGauge(workers_of(task))
-    loader = _loader(dataset, task, gauge)
+    loader = _loader(dataset, task, gauge, batch_of(task))
 
     def run(sink: Sink) -> None:
         for batch in loader:
@@ -156,7 +154,7 @@ def epoch(dataset: Dataset[Any], task: Task) -> Subject:
 
 
 def first_batch(make: Callable[[], Dataset[Any]], task: Task) -> Subject:
-    """The first batch, from nothing: a new dataset, its listing, its workers.
+    """The first batch, of all keys that the task names, from nothing: a new dataset, its listing, its workers.
 
     The time is that until the batch is there, the processor time that until the workers have ended.
     """
@@ -164,7 +162,7 @@ def first_batch(make: Callable[[], Dataset[Any]], task: Task) -> Subject:
 
     def run(sink: Sink) -> tuple[float, float]:
         start, cpu = time.perf_counter(), cpu_seconds()
-        batches = iter(_loader(make(), task, gauge))
+        batches = iter(_loader(make(), task, gauge, len(task.keys)))
         sink(next(batches).view(-1).numpy().data)
         seconds = time.perf_counter() - start
         del batches

@@ -86,3 +86,14 @@ def listing(task: Task) -> Subject:
         return [each["path"] for chunk in store.list(task.keys[0].rstrip("/"), chunk_size=1000) for each in chunk]
 
     return Subject(run, parts=listed)
+
+
+def write(task: Task) -> Subject:
+    """One object at once, in parts where it is large."""
+    store = make_store(task)
+    data = bytes(task.size)
+
+    def run(_: Sink) -> None:
+        store.put(task.keys[0], data)
+
+    return Subject(run)

@@ -6,7 +6,10 @@ from typing import Any
 
 import s3fs
 
+from s3torch.harness.bench.subjects.memory import fresh_map
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
+
+_WRITE = 1024 * 1024
 
 
 def make_files(task: Task) -> Any:
@@ -59,3 +62,30 @@ def listing(task: Task) -> Subject:
         return [path.partition("/")[2] for path in found]
 
     return Subject(run, parts=listed)
+
+
+def readinto(task: Task) -> Subject:
+    """One large object into memory of the caller's, by a file."""
+    files = make_files(task)
+
+    def run(_: Sink) -> Any:
+        view, at = memoryview(fresh_map(task.size)), 0
+        with files.open(f"{task.bucket}/{task.keys[0]}", "rb") as file:
+            while at < task.size:
+                at += file.readinto(view[at:])
+        return view
+
+    return Subject(run)
+
+
+def write(task: Task) -> Subject:
+    """One object in writes of 1 MiB into a file."""
+    files = make_files(task)
+    data = memoryview(bytes(task.size))
+
+    def run(_: Sink) -> None:
+        with files.open(f"{task.bucket}/{task.keys[0]}", "wb") as file:
+            for start in range(0, task.size, _WRITE):
+                file.write(data[start : start + _WRITE])
+
+    return Subject(run)

@@ -1,0 +1,35 @@
+"""``torch.save`` into a file that obstore opens, and ``torch.load`` of what it has fetched."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import obstore
+import torch
+
+from s3torch.harness.bench.subjects.obstore_peer import make_store
+from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.task import Sink, Subject, Task
+
+
+def save(task: Task) -> Subject:
+    """``torch.save`` into the file."""
+    state = make_state(task.options["tensors"], task.options["tensor_size"])
+    store = make_store(task)
+
+    def run(_: Sink) -> None:
+        with obstore.open_writer(store, task.keys[0]) as file:
+            torch.save(state, file)
+
+    return Subject(run)
+
+
+def load(task: Task) -> Subject:
+    """One GET into memory, then ``torch.load``: what its files return is not ``bytes``, which torch wants."""
+    store = make_store(task)
+
+    def run(_: Sink) -> Any:
+        return torch.load(io.BytesIO(store.get(task.keys[0]).bytes()), weights_only=True)
+
+    return Subject(run, parts=buffers)
