@@ -203,5 +203,5 @@ def test_typed_errors() -> None:
     assert is_typed(S3ConnectionError("x"))
     assert is_typed(CorruptCheckpointError("x"))
     assert not is_typed(KeyError("x"))
-    assert is_typed(CheckpointException("load", {0: (ObjectNotFoundError("x"), None)}))  # type: ignore[arg-type]  # no stack
-    assert not is_typed(CheckpointException("load", {0: (OSError("x"), None)}))  # type: ignore[arg-type]  # likewise
+    assert is_typed(CheckpointException("load", {0: (ObjectNotFoundError("x"), None)}))  # type: ignore[dict-item]  # no stack
+    assert not is_typed(CheckpointException("load", {0: (OSError("x"), None)}))  # type: ignore[dict-item]  # likewise

@@ -53,6 +53,7 @@ class Job:
         bucket: The bucket.
         arrangement: A client of the server, none of ours; it has no connection yet.
         host: Where the proxies run.
+        folder: For files of the cells; removed at the end.
         limit: Seconds after which a subject hangs.
         seed: Where randomness begins.
     """
@@ -62,6 +63,7 @@ class Job:
     bucket: str
     arrangement: Arrangement
     host: ProxyHost
+    folder: str
     limit: float
     seed: int
 
@@ -87,7 +89,7 @@ def run_cell(job: Job, cell: Cell, case: FaultCase, subject: Subject, engine: An
     if case.kills:
         return _run_killed(job, cell, subject, clean, engine)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="s3torch-faults-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=job.folder)))
         seed = zlib.crc32(f"{job.seed}/{cell.case}/{cell.subject}/{cell.engine}".encode())
         tls = folder if case.tls else None
         proxy = stack.enter_context(FaultProxy(job.endpoint, case.plan(seed), tls=tls, host=job.host))

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Ended", "fork", "run_for"]
+__all__ = ["Ended", "end_watched", "fork", "run_for"]
 
 _STACKS_S = 0.5
+_watched: set[int] = set()
 _READ = 65536
 
 
@@ -73,6 +74,12 @@ def end_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
+def end_watched() -> None:
+    """End the processes that `run_for` waits for, at once: from a signal's handler."""
+    for pid in list(_watched):
+        end_group(pid)
+
+
 def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
     """Run ``work`` in a forked process, and end that and its children at the latest when the time is up.
 
@@ -92,8 +99,9 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
 
         started = time.monotonic()
         pid, pipe = fork(begin)
+        _watched.add(pid)
         told = b""
-        is_late = False
+        is_late = has_ended = False
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(pipe, selectors.EVENT_READ)
@@ -104,6 +112,7 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
                         break
                     data = os.read(pipe, _READ)
                     if not data:
+                        has_ended = True
                         break
                     told += data
             if is_late:
@@ -112,10 +121,11 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
         finally:
             end = time.monotonic()
             os.close(pipe)
-            if not is_late:
+            if has_ended:
                 _await_end(pid)
             end_group(pid)
             _, status = os.waitpid(pid, 0)
+            _watched.discard(pid)
         stacks.seek(0)
         return Ended(
             json.loads(told) if told and not is_late else None,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import json
 import os
 import selectors
 import signal
-import sys
+import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -136,6 +139,7 @@ class Matrix:
                 bucket,
                 arrangement,
                 host,
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="s3torch-faults-")),
                 self.settings.limit,
                 self.settings.seed,
             )
@@ -154,9 +158,11 @@ class Matrix:
         """
         left = list(reversed(cells))
         running: dict[int, _Running] = {}
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, _noting_interrupts() as interrupted:
             try:
                 while left or running:
+                    if interrupted:
+                        raise KeyboardInterrupt
                     while left and len(running) < self.settings.jobs:
                         started = self._start(left.pop(), engines)
                         running[started.pipe] = started
@@ -176,24 +182,42 @@ class Matrix:
             finally:
                 for each in running.values():
                     each.end()
+                for each in running.values():
                     each.finish()
 
     def _start(self, cell: Cell, engines: dict[str, Any]) -> _Running:
         from s3torch.harness.faults._cell import run_cell
-        from s3torch.harness.faults._forking import fork
+        from s3torch.harness.faults._forking import end_watched, fork
 
         case = next(each for each in ALL_CASES if each.name == cell.case)
         subject = next(each for each in ALL_SUBJECTS if each.name == cell.subject)
 
+        def end_cell(*_: object) -> None:
+            end_watched()
+            os._exit(1)
+
         def work() -> dict[str, Any]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            # An exception, so that the process that is watched ends, too.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+            signal.signal(signal.SIGTERM, end_cell)
             outcome = run_cell(self._job, cell, case, subject, engines[cell.engine])
             return {**asdict(outcome), "verdict": outcome.verdict.value}
 
         pid, pipe = fork(work)
         return _Running(cell, pid, pipe, time.monotonic() + self.settings.limit * 2 + _GUARD_S)
+
+
+@contextlib.contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """Note SIGINT in place of the exception, which Python drops if it comes in what runs around a fork."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _warm_up(server: MotoServer, bucket: str) -> None:
@@ -235,8 +259,6 @@ class _Running:
 
     def finish(self) -> Outcome:
         """Return what became of it, once its pipe has ended."""
-        import json
-
         os.close(self.pipe)
         _, status = os.waitpid(self.pid, 0)
         if not self.told:
