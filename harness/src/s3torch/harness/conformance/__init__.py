@@ -19,6 +19,7 @@ for _name in (
         "_store_writes",
         "dcp",
     ),
+    *("_dataset_laws", "_dataset_samples", "_dataset_styles", "_dataset_workers"),
     *("_writer_contents", "_writer_endings", "_writer_laws"),
 ):
     pytest.register_assert_rewrite(f"s3torch.harness.conformance.{_name}")
@@ -34,6 +35,11 @@ from s3torch.harness.conformance.arrangement import (  # noqa: E402  # after the
     make_bytes,
 )
 from s3torch.harness.conformance.checkpoint import CheckpointConformance  # noqa: E402
+from s3torch.harness.conformance.dataset import (  # noqa: E402
+    IterableDatasetConformance,
+    MakeDataset,
+    MapDatasetConformance,
+)
 from s3torch.harness.conformance.dcp import DCPConformance, StoreItems  # noqa: E402
 from s3torch.harness.conformance.reader import ReaderConformance, StoredObject, StoreObject  # noqa: E402
 from s3torch.harness.conformance.recording import Recorder, RecordingEngine  # noqa: E402
@@ -50,6 +56,9 @@ __all__ = [
     "Connect",
     "DCPConformance",
     "EngineTap",
+    "IterableDatasetConformance",
+    "MakeDataset",
+    "MapDatasetConformance",
     "MemoryArrangement",
     "OpenWriter",
     "ReaderConformance",

@@ -129,11 +129,11 @@ class WriterContentLaws(WriterLaws):
         for size in (10, 100_000, self.part_size // 2, self.part_size + 5):
             written, memory = b"", bytearray(size)
             with open_writer(bucket, KEY) as writer:
-                for turn in range(4):
-                    memory[:] = make_bytes(size, turn)
-                    writer.write(memory)
-                    writer.write(memoryview(memory)[: size // 3])
-                    written += bytes(memory) + bytes(memory[: size // 3])
+                for turn in range(8):
+                    piece = memoryview(memory)[: size if turn % 2 else size // 3]
+                    piece[:] = make_bytes(piece.nbytes, turn)
+                    written += bytes(piece)
+                    writer.write(piece)
                     memory[:] = b"\xee" * size
             assert arrangement.get(bucket, KEY) == written, f"memory of {size} bytes"
 

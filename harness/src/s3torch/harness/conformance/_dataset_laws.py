@@ -1,0 +1,142 @@
+"""What all laws of a dataset share: the subject, what it declares of itself, and the samples it is to give."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import pytest
+from torch.utils.data import DataLoader
+
+from s3torch.harness.conformance.arrangement import Arrangement, make_bytes
+
+__all__ = ["OBJECTS", "PREFIX", "DatasetLaws", "MakeDataset", "load", "open_sockets", "read_in_process", "read_sample"]
+
+PREFIX = "train/"
+OBJECTS: Mapping[str, bytes] = {
+    f"{PREFIX}{name}": make_bytes(size, number)
+    for number, (name, size) in enumerate(
+        sorted(
+            {
+                **{f"{number:02}": 1000 + 97 * number for number in range(9)},
+                "": 3,
+                "empty": 0,
+                "a b+c%20": 7,
+                "large": 700_000,
+                "ä/ö": 20,
+                "\ufffd": 21,
+                "😀": 22,
+            }.items(),
+            key=lambda item: item[0].encode(),
+        )
+    )
+}
+"""What the laws store below `PREFIX`, in the order of a listing."""
+
+_LOADER_SECONDS = 120
+
+
+class MakeDataset(Protocol):
+    """How a suite makes its subjects."""
+
+    def __call__(self, bucket: str, prefix: str, transform: Callable[[Any], Any], *, share: bool = False) -> Any:
+        """Make a dataset of the objects below a prefix, in the order of a listing.
+
+        Args:
+            bucket: The bucket; it may be one that does not exist.
+            prefix: Only keys that begin so.
+            transform: Makes a sample of what it is given: something with ``key`` and ``read()``.
+            share: Share the objects out among ranks and workers; only asked of iterable datasets.
+
+        Returns:
+            A new dataset.
+        """
+        ...
+
+
+def read_sample(reader: Any) -> tuple[str, bytes]:
+    """Make a sample of an object's reader."""
+    return reader.key, bytes(reader.read())
+
+
+def read_in_process(reader: Any) -> tuple[str, bytes, int]:
+    """Make a sample that also tells which process made it."""
+    return (*read_sample(reader), os.getpid())
+
+
+class DatasetLaws:
+    """Fixtures to supply and capabilities to declare; see `MapDatasetConformance`, `IterableDatasetConformance`."""
+
+    reads_ahead: ClassVar[int] = 64
+    """Objects that the dataset at hand may hold ahead of the one it gave last."""
+    long_listing: ClassVar[int] = 1100
+    """Objects of the longest listing; 0 spares a slow server, and skips the law that needs more than a page."""
+    is_seen_by_other_processes: ClassVar[bool] = True
+    """Whether a spawned process finds the same objects."""
+    start_methods: ClassVar[tuple[str, ...]] = ("fork", "spawn", "forkserver")
+    """How workers are started; what the platform or the store cannot do is skipped."""
+    broken_by_server: ClassVar[Mapping[str, str]] = {}
+    """Laws that cannot hold whatever the dataset does: name of the test to what the server gets wrong."""
+
+    @pytest.fixture(autouse=True)
+    def _skip_what_the_server_breaks(self, request: pytest.FixtureRequest) -> None:
+        reason = self.broken_by_server.get(request.function.__name__)
+        if reason is not None:
+            pytest.skip(f"the server at hand breaks this law: {reason}")
+
+    @pytest.fixture
+    def arrangement(self) -> Arrangement:
+        """The suite's own way to the store, independent of the subject."""
+        raise NotImplementedError("supply the fixture 'arrangement'")
+
+    @pytest.fixture
+    def make_dataset(self) -> MakeDataset:
+        """A function that makes the subject."""
+        raise NotImplementedError("supply the fixture 'make_dataset'")
+
+    @pytest.fixture
+    def bucket(self, arrangement: Arrangement) -> str:
+        """A bucket with `OBJECTS` and a few beside them."""
+        bucket = arrangement.create_bucket()
+        for key, data in {**OBJECTS, "train": b"before", "trainee/1": b"after", "validation/1": b"other"}.items():
+            arrangement.put(bucket, key, data)
+        return bucket
+
+    def samples(self, dataset: Any) -> Iterator[Any]:
+        """Give the samples of a dataset one after the other, as its style has it."""
+        raise NotImplementedError
+
+
+def load(dataset: Any, workers: int, method: str | None = None, **options: Any) -> list[list[Any]]:
+    """Return the batches of one epoch of a `DataLoader`, each a list of samples."""
+    with warnings.catch_warnings():
+        # Of more workers than cores; and of forking beside threads, which is what is tested.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        warnings.filterwarnings("ignore", "This process", DeprecationWarning)
+        return list(
+            DataLoader(
+                dataset,
+                num_workers=workers,
+                collate_fn=list,
+                multiprocessing_context=method,
+                timeout=_LOADER_SECONDS if workers else 0,
+                **{"batch_size": 4, **options},
+            )
+        )
+
+
+def open_sockets() -> int | None:
+    """Return how many sockets this process has open; None where the system does not tell."""
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        return None
+    count = 0
+    for descriptor in list(folder.iterdir()):
+        try:
+            count += str(descriptor.readlink()).startswith("socket:")
+        except OSError:  # the one that listed them
+            continue
+    return count
