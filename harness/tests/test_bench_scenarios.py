@@ -94,15 +94,9 @@ def test_runs_ours_in_its_smallest_form(here: Runner, elsewhere: Runner, scenari
         assert 0 < measured.p50 <= measured.p99
 
 
-def test_every_scenario_has_a_floor_and_the_original_or_says_why_not() -> None:
-    without_floor = {
-        scenario.name for scenario in ALL_SCENARIOS if not any(e.role is Role.FLOOR for e in scenario.entries)
-    }
-    # An import has no floor; waiting for a copy has neither; moto is slower than any client.
-    assert without_floor == {"import", "dcp-async", "moto-readers", "moto-writer", "moto-datasets"}
+def test_every_scenario_has_a_floor_the_original_and_ours() -> None:
     for scenario in ALL_SCENARIOS:
-        assert any(entry.role is Role.ORIGINAL for entry in scenario.entries), scenario.name
-        assert any(entry.role is Role.OURS for entry in scenario.entries), scenario.name
+        assert {Role.FLOOR, Role.ORIGINAL, Role.OURS} <= {entry.role for entry in scenario.entries}, scenario.name
 
 
 def test_every_peer_has_an_environment_that_is_known() -> None:

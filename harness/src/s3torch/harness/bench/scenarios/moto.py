@@ -8,6 +8,7 @@ from s3torch.harness.bench.scenario import (
     Scenario,
     Server,
     also,
+    floor,
     original,
     ours,
     peer,
@@ -23,6 +24,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "64 MiB through each reader type, on moto",
         Server.MOTO,
         (
+            floor("sockets, loop, 8 connections", "floor_http:large_get"),
             ours("s3torch, sequential, read()", "connector:large_get", reader="sequential"),
             ours("s3torch, sequential, readinto", "connector:large_get", reader="sequential", into=True, strict=True),
             ours("s3torch, range_based, read()", "connector:large_get", reader="range_based"),
@@ -40,6 +42,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "64 MiB through the writer in writes of 1 MiB, on moto",
         Server.MOTO,
         (
+            floor("socket, one PUT", "floor_http:write"),
             ours("s3torch, S3Writer", "connector:write"),
             original("s3torchconnector, S3Writer", "connector:write"),
             peer("s3transfer, upload of a file object", "boto3", "s3transfer_peer:write"),
@@ -55,6 +58,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "200 objects of 110 KB through each dataset, on moto",
         Server.MOTO,
         (
+            floor("sockets, loop, 16 in flight", "floor_http:many"),
             ours("s3torch, S3MapDataset", "connector:map_dataset"),
             also("s3torch, S3IterableDataset", "connector:iterable_dataset"),
             original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset"),

@@ -183,6 +183,23 @@ def large_get_blocking(task: Task) -> Subject:
     return _reads(task, _BlockingGet(task))
 
 
+def write(task: Task) -> Subject:
+    """One object by one PUT."""
+    data = memoryview(bytes(task.size))
+    host, port = address_of(task.endpoint)
+    head = f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {task.size}\r\n\r\n"
+    connection = connect(task.endpoint)
+
+    def run(_: Sink) -> None:
+        connection.sendall(head.encode())
+        connection.sendall(data)
+        answer = connection.recv(_HEAD_BYTES)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(answer.decode("latin-1"))
+
+    return Subject(run)
+
+
 def serial_http_client(task: Task) -> Subject:
     """Objects one by one with ``http.client``."""
     host, port = address_of(task.endpoint)

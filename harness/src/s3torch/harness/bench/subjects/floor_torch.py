@@ -74,6 +74,18 @@ def save(task: Task) -> Subject:
     return Subject(run)
 
 
+def copy(task: Task) -> Subject:
+    """A copy of the state into memory that is there: what saving in the background cannot do without."""
+    state = make_state(task.options["tensors"], task.options["tensor_size"])
+    copies = {name: tensor.clone() for name, tensor in state.items()}
+
+    def run(_: Sink) -> None:
+        for name, tensor in state.items():
+            copies[name].copy_(tensor)
+
+    return Subject(run)
+
+
 def load(task: Task) -> Subject:
     """Each tensor's bytes, whose offsets are known, into fresh tensors, on several connections."""
     offsets: list[int] = task.options["offsets"]
