@@ -14,7 +14,8 @@ from s3torch.harness.conformance import Arrangement, EngineTap, MemoryArrangemen
 from s3torch.writer import WriterClient
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer
+    from s3torch.harness.servers import MotoServer, SwiftServer
+    from s3torch.harness.servers._address import Server
 
 pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
 
@@ -22,9 +23,9 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def taps() -> Iterator[dict[str, EngineTap]]:
-    """Taps by engine, made once: a client of boto3 takes longer to make than most laws."""
-    made: dict[str, EngineTap] = {}
+def taps() -> Iterator[dict[tuple[str, str], EngineTap]]:
+    """Taps by endpoint and engine, made once: a client of boto3 takes longer to make than most laws."""
+    made: dict[tuple[str, str], EngineTap] = {}
     yield made
     for tap in made.values():
         tap.close()
@@ -58,27 +59,37 @@ class TestMemory(WriterConformance):
         return client_of(endpoint, tap).put_object
 
 
-class OnMoto(WriterConformance):
+class OnServer(WriterConformance):
     engine = ""
     part_size = 5 * MIB
 
+    @pytest.fixture
+    def server(self) -> Server:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def tap(self, taps: dict[tuple[str, str], EngineTap], server: Server) -> EngineTap:
+        tap = taps.setdefault((server.endpoint, self.engine), EngineTap(self.engine, share=True))
+        tap.clear()
+        return tap
+
+    @pytest.fixture
+    def open_writer(self, server: Server, tap: EngineTap) -> OpenWriter:
+        return client_of(server.endpoint, tap).put_object
+
+
+class OnMoto(OnServer):
     @pytest.fixture
     def examples(self) -> int:
         return 6  # each request goes over a socket to a slow server
 
     @pytest.fixture
+    def server(self, moto_server: MotoServer) -> Server:
+        return moto_server
+
+    @pytest.fixture
     def arrangement(self, moto_arrangement: Arrangement) -> Arrangement:
         return moto_arrangement
-
-    @pytest.fixture
-    def tap(self, taps: dict[str, EngineTap]) -> EngineTap:
-        tap = taps.setdefault(self.engine, EngineTap(self.engine, share=True))
-        tap.clear()
-        return tap
-
-    @pytest.fixture
-    def open_writer(self, moto_server: MotoServer, tap: EngineTap) -> OpenWriter:
-        return client_of(moto_server.endpoint, tap).put_object
 
 
 class TestBoto3OnMoto(OnMoto):
@@ -89,5 +100,28 @@ class TestDirectOnMoto(OnMoto):
     engine = "direct"
 
 
-# pytest collects classes by their name: the shared part is none of its own.
-del OnMoto
+@pytest.mark.usefixtures("swift_credentials")
+class OnSwift(OnServer):
+    @pytest.fixture
+    def examples(self) -> int:
+        return 2  # it is slower still
+
+    @pytest.fixture
+    def server(self, swift_server: SwiftServer) -> Server:
+        return swift_server
+
+    @pytest.fixture
+    def arrangement(self, swift_arrangement: Arrangement) -> Arrangement:
+        return swift_arrangement
+
+
+class TestBoto3OnSwift(OnSwift):
+    engine = "boto3"
+
+
+class TestDirectOnSwift(OnSwift):
+    engine = "direct"
+
+
+# pytest collects classes by their name: the shared parts are none of its own.
+del OnServer, OnMoto, OnSwift
