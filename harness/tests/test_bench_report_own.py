@@ -113,13 +113,15 @@ def test_who_cannot_sign_gets_in_by_what_is_presigned(session: own.Session) -> N
     place = session.place
     base = f"{place.endpoint}/{place.bucket}/"
     put = urllib.request.Request(  # noqa: S310 - the loopback
-        base + place.unsigned_key("an object", write=True), data=b"content", method="PUT"
+        base + place.unsigned_key("an object", write=True),
+        data=b"content",
+        method="PUT",
+        headers={"Content-Type": "application/octet-stream"},
     )
     with urllib.request.urlopen(put, timeout=30) as answer:  # noqa: S310 - the loopback
         assert answer.status == 200
     with urllib.request.urlopen(base + place.unsigned_key("an object"), timeout=30) as answer:  # noqa: S310
         assert answer.read() == b"content"
-    assert session.client.get(place.bucket, place.key("an object")).data == b"content"
 
 
 @pytest.fixture
