@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 from s3torch.client import S3ConnectionError, S3TimeoutError
-from s3torch.harness.soak.events import Broken, Done, Ended, Rounded, decode, encode
+from s3torch.harness.soak.events import Began, Broken, Done, Ended, Rounded, decode, encode
 from s3torch.harness.soak.place import WrongBytesError, check_bytes, typed_error
 from s3torch.harness.soak.settings import Job, Settings, load_function
 from s3torch.harness.soak.soaking import Report, run_soak
@@ -165,6 +165,7 @@ def test_a_sample_counts_what_a_process_holds() -> None:
 @pytest.mark.parametrize(
     "event",
     [
+        Began(),
         Done("a", 5, 0.5),
         Done("a", 0, 1.0, "error"),
         Broken("a", "b\nc"),
@@ -180,12 +181,21 @@ def test_events_survive_the_pipe(event: Any) -> None:
 
 
 def test_a_job_survives_the_command_line() -> None:
-    job = Job("http://x", "region", "bucket", 60.0, 1, 2, ("a",), ("b:c",))
+    job = Job("http://x", "region", "bucket", 60.0, 1, 1, 2, ("a",), ("b:c",))
     assert Job.from_json(job.to_json()) == job
 
 
 @pytest.mark.parametrize(
-    "options", [{"minutes": 0}, {"rate": 0.6}, {"rate": -0.1}, {"workers": -1}, {"server": "other"}, {"silence": 0}]
+    "options",
+    [
+        {"minutes": 0},
+        {"rounds": 0},
+        {"rate": 0.6},
+        {"rate": -0.1},
+        {"workers": -1},
+        {"server": "other"},
+        {"silence": 0},
+    ],
 )
 def test_bad_settings_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(options))):
@@ -269,19 +279,19 @@ class TestWholeSoaks:
 
     def test_each_leak_is_found(self, planted: None) -> None:
         leaks = [f"planted_in_soak:leak_{what}" for what in ("descriptor", "thread", "memory")]
-        report = run_soak(Settings(minutes=0.12, rate=0.05, only=("fetch_many",), also=tuple(leaks), seed=4))
+        report = run_soak(Settings(minutes=0.001, rounds=12, only=("fetch_many",), also=tuple(leaks), seed=4))
         growths = {growth.measure.name: growth.grows for growth in report.growths()}
         assert growths == {"memory": True, "threads": True, "descriptors": True, "children": False}, verdict_of(report)
         assert not report.is_good
         assert report.broken == []
 
     def test_without_a_leak_nothing_grows(self) -> None:
-        report = run_soak(Settings(minutes=0.12, rate=0.05, only=("fetch_many", "use_own_client"), seed=4))
+        report = run_soak(Settings(minutes=0.001, rounds=12, only=("fetch_many", "use_own_client"), seed=4))
         assert [growth.grows for growth in report.growths()] == [False] * 4, verdict_of(report)
 
     def test_wrong_bytes_foreign_errors_and_hangs_are_found(self, planted: None) -> None:
         bad = tuple(f"planted_in_soak:{name}" for name in ("read_wrong", "fail", "hang"))
-        report = run_soak(Settings(minutes=1, only=("fetch_many",), also=bad, seed=5, silence=20.0))
+        report = run_soak(Settings(minutes=1, only=("fetch_many",), also=bad, seed=5, silence=12.0))
         assert not report.is_good
         wrong, foreign, hang = report.broken
         assert "different from byte 7 on" in wrong

@@ -7,7 +7,12 @@ from dataclasses import asdict, dataclass
 
 from s3torch.harness.soak.watching import Sample
 
-__all__ = ["Broken", "Done", "Ended", "Event", "Rounded", "decode", "encode"]
+__all__ = ["Began", "Broken", "Done", "Ended", "Event", "Rounded", "decode", "encode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """Everything is in its place, and the first round begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +57,8 @@ class Ended:
     """How many there were."""
 
 
-Event = Done | Broken | Rounded | Ended
-_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Done, Broken, Rounded, Ended)}
+Event = Began | Done | Broken | Rounded | Ended
+_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Began, Done, Broken, Rounded, Ended)}
 
 
 def encode(event: Event) -> str:

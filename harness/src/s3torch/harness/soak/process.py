@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["HangError", "LoadError", "LoadProcess"]
 
 _POLL_SECONDS = 0.2
+# A first import of torch from a cold disk takes most of a minute.
+_START_SECONDS = 180.0
 _END_SECONDS = 10.0
 _STACK_SECONDS = 1.0
 _SHOWN = 8000
@@ -89,19 +91,19 @@ class LoadProcess:
             HangError: It was silent for too long.
             LoadError: It ended with an error.
         """
-        heard = time.monotonic()
+        heard, patience = time.monotonic(), max(self._silence, _START_SECONDS)
         while True:
             # In short steps, because on Windows Ctrl-C does not end a wait for a lock.
             try:
                 line = self._lines.get(timeout=_POLL_SECONDS)
             except queue.Empty:
-                if time.monotonic() - heard > self._silence:
-                    raise HangError(f"nothing for {self._silence:g} s\n{self._stacks()}") from None
+                if time.monotonic() - heard > patience:
+                    raise HangError(f"nothing for {patience:g} s\n{self._stacks()}") from None
                 yield None
                 continue
             if line is None:
                 break
-            heard = time.monotonic()
+            heard, patience = time.monotonic(), self._silence
             yield decode(line)
         if status := self._process.wait(_END_SECONDS):
             raise LoadError(f"the load process ended with status {status}:\n{self._last_words()}")

@@ -24,6 +24,8 @@ class Settings:
 
     minutes: float = 10.0
     """How long the load runs."""
+    rounds: int = 1
+    """So many rounds at least, however long they take."""
     rate: float = 0.05
     """Part of the requests that a fault strikes."""
     seed: int = field(default_factory=lambda: random.SystemRandom().randrange(1_000_000))
@@ -43,6 +45,8 @@ class Settings:
         """Check all options."""
         if not 0 < self.minutes <= 100_000:
             raise ValueError(f"minutes must be above 0 and at most 100000, got {self.minutes}")
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
         if not 0 <= self.rate <= 0.5:
             raise ValueError(f"rate must be 0 to 0.5, got {self.rate}")
         if not 0 <= self.workers <= 16:
@@ -64,7 +68,9 @@ class Job:
     bucket: str
     """A bucket of its own, which holds nothing."""
     seconds: float
-    """No round begins later than this."""
+    """No round begins later than this,"""
+    rounds: int
+    """but for so many."""
     seed: int
     """Decides the load."""
     workers: int

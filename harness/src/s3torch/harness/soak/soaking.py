@@ -145,6 +145,7 @@ def _job(settings: Settings, region: str, endpoint: str) -> Job:
         region=region,
         bucket=_BUCKET,
         seconds=settings.minutes * 60,
+        rounds=settings.rounds,
         seed=settings.seed,
         workers=settings.workers,
         only=settings.only,

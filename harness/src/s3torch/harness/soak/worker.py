@@ -27,7 +27,7 @@ from s3torch.harness.soak.activities import (
     drop_unfinished_uploads,
     keep_distributed_checkpoint,
 )
-from s3torch.harness.soak.events import Broken, Done, Ended, Event, Rounded, encode
+from s3torch.harness.soak.events import Began, Broken, Done, Ended, Event, Rounded, encode
 from s3torch.harness.soak.place import Place, WrongBytesError, typed_error
 from s3torch.harness.soak.settings import Job, load_function
 from s3torch.harness.soak.watching import settle, take_sample
@@ -78,9 +78,10 @@ def main(arguments: list[str]) -> int:
         importlib.import_module("s3torch.dcp")
     place = Place.open(job.region, job.endpoint, job.bucket, job.workers)
     place.fill()
+    tell(Began())
     started = time.monotonic()
     number = 0
-    while number == 0 or time.monotonic() - started < job.seconds:
+    while number < job.rounds or time.monotonic() - started < job.seconds:
         number += 1
         chances = [random.Random(f"{job.seed}/{number}/{index}") for index in range(len(ALL) + len(job.also))]
         with ThreadPoolExecutor(_THREADS) as pool:
