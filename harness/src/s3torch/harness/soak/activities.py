@@ -15,13 +15,12 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from s3torch.checkpoint import S3Checkpoint
 from s3torch.client import GetRequest, S3Client
 from s3torch.datasets import S3IterableDataset, S3MapDataset
-from s3torch.harness.soak.place import LARGE, SMALL_COUNT, Place, WrongBytesError, check_bytes, make_content
+from s3torch.harness.soak.place import LARGE, SMALL_COUNT, UPLOAD, UPLOAD_COUNT, Place, WrongBytesError, check_bytes
 from s3torch.readers import S3Reader, S3ReaderConstructor
 
 __all__ = ["ALL", "ALONE", "IN_THREADS", "Activity"]
 
 Activity = Callable[[Place, random.Random], int]
-_UPLOAD = 11_000_000
 _WORKER_SECONDS = 60.0
 
 
@@ -90,14 +89,14 @@ def use_own_client(place: Place, chance: random.Random) -> int:
 def write_stream(place: Place, chance: random.Random) -> int:
     """Write an object in parts, from writes of any size, and read it back; now and then abort instead."""
     key = "written/stream"
-    content = memoryview(make_content(f"upload-{chance.randrange(4)}", _UPLOAD))
+    content = memoryview(place.upload(chance.randrange(UPLOAD_COUNT)))
     stream = place.client.put_stream(place.bucket, key)
     at = 0
     while at < len(content):
         size = chance.choice([1000, 50_000, 700_000, 6_000_000])
         stream.write(content[at : at + size])
         at += size
-        if at > _UPLOAD // 2 and chance.random() < 0.05:
+        if at > UPLOAD // 2 and chance.random() < 0.05:
             stream.abort()
             return 0
     stream.close()

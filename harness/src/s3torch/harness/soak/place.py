@@ -10,10 +10,21 @@ from dataclasses import dataclass
 from s3torch.client import S3Client, S3ClientConfig, S3Exception
 from s3torch.readers import ReaderClient
 
-__all__ = ["LARGE", "SMALL_COUNT", "Place", "WrongBytesError", "check_bytes", "make_content", "typed_error"]
+__all__ = [
+    "LARGE",
+    "SMALL_COUNT",
+    "UPLOAD",
+    "UPLOAD_COUNT",
+    "Place",
+    "WrongBytesError",
+    "check_bytes",
+    "make_content",
+    "typed_error",
+]
 
 SMALL, SMALL_COUNT = 40_000, 48
 LARGE = 12_000_000
+UPLOAD, UPLOAD_COUNT = 11_000_000, 4
 _SETUP_TRIES = 5
 
 
@@ -21,7 +32,7 @@ class WrongBytesError(AssertionError):
     """What was read is not what was stored; the message says where it differs."""
 
 
-@functools.lru_cache(maxsize=SMALL_COUNT + 8)
+@functools.lru_cache(maxsize=SMALL_COUNT + UPLOAD_COUNT + 4)
 def make_content(key: str, size: int) -> bytes:
     """Return what an object holds: bytes that depend on its key.
 
@@ -110,8 +121,14 @@ class Place:
         """Return what one of the objects that are there holds."""
         return make_content(key, LARGE if key == self.large_key else SMALL)
 
+    def upload(self, number: int) -> bytes:
+        """Return one of the contents that are written, below `UPLOAD_COUNT`."""
+        return make_content(f"upload-{number}", UPLOAD)
+
     def fill(self) -> None:
         """Store the objects that are read; tries again where the faults of the place win."""
+        for number in range(UPLOAD_COUNT):
+            self.upload(number)  # made now, as what is made later would look like growth
         for key in [*self.small_keys, self.large_key]:
             for tries_left in reversed(range(_SETUP_TRIES)):
                 try:
