@@ -34,6 +34,7 @@ from s3torch.client._boto3_errors import translate
 from s3torch.client.boto3_engine import Boto3Engine
 from s3torch.client.protocols import EngineContext
 from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers.scripted import Request, ScriptedServer, Wire
 
 pytestmark = pytest.mark.usefixtures("dummy_aws_env")
 
@@ -190,6 +191,34 @@ def test_silence_is_a_timeout_in_bounded_time(play: Callable[..., Script]) -> No
         get(client)
     assert time.monotonic() - began < 8
     assert isinstance(caught.value, TimeoutError)
+
+
+def test_a_slow_drip_ends_in_bounded_time() -> None:
+    def drip(request: Request, wire: Wire) -> None:
+        wire.send(wire.head(200, {"ETag": ETAG, "Last-Modified": "Fri, 21 Dec 2012 00:00:00 GMT"}, len(DATA)))
+        for start in range(0, len(DATA), 100):
+            wire.send(DATA[start : start + 100])
+            wire.stall(0.1)
+
+    began = time.monotonic()
+    with (
+        ScriptedServer(drip) as server,
+        connect(server.endpoint, operation_timeout=0.5, max_attempts=3) as client,
+        pytest.raises(S3TimeoutError) as caught,
+    ):
+        get(client)
+    assert time.monotonic() - began < 5
+    assert (caught.value.operation, caught.value.key) == ("GetObject", "k")
+    assert "operation_timeout" in str(caught.value)
+
+
+def test_a_body_longer_than_its_range_is_a_protocol_error(play: Callable[..., Script]) -> None:
+    # In chunks, so that no length holds it.
+    chunks = b"b\r\n" + DATA[:11] + b"\r\n0\r\n\r\n"
+    head = answer("206 Partial Content", b"", Content_Range="bytes 0-9/10000", Transfer_Encoding="chunked")
+    script = play(head.replace(b"Content-Length: 0\r\n", b"") + chunks)
+    with connect(script.endpoint) as client, pytest.raises(ProtocolError):
+        get(client, GetRequest("b", "k", 0, 10))
 
 
 def test_plain_text_in_place_of_tls_is_a_tls_error(play: Callable[..., Script]) -> None:

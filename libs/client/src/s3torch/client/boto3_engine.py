@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,7 +19,7 @@ from s3torch.client._boto3_errors import translate
 from s3torch.client._memory_pages import BytesBuffer
 from s3torch.client._xml_text import is_xml_text
 from s3torch.client.answers import check_answer, place, range_header
-from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception
+from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception, S3TimeoutError
 from s3torch.client.protocols import Body, EngineContext, Into
 from s3torch.client.transfers import DoneTransfer, run_now
 from s3torch.client.values import (
@@ -40,6 +41,7 @@ from s3torch.client.values import (
 __all__ = ["Boto3Engine"]
 
 _CHUNK = 1024 * 1024  # bytes taken from a response's body at a time
+_SLOWEST = 256 * 1024  # bytes a second: what is slower, beyond operation_timeout, is given up
 _MOST_HELPERS = 7
 _DEFAULT_ATTEMPTS = 10  # the default of S3ClientConfig.max_attempts
 _CHECKSUMS = {"crc32": "ChecksumCRC32", "crc32c": "ChecksumCRC32C", "crc64nvme": "ChecksumCRC64NVME"}
@@ -49,8 +51,8 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 class Boto3Engine:
     """An engine on boto3; every transfer is done as soon as it is started.
 
-    Identity, addressing, retries and proxies are boto3's. ``operation_timeout`` has no counterpart there: the other
-    deadlines hold for each attempt.
+    Identity, addressing, retries and proxies are boto3's. ``operation_timeout`` holds for the bodies of downloads; for
+    all else it has no counterpart there, and the other deadlines hold for each attempt.
 
     Args:
         context: Region, endpoint, user agent and configuration.
@@ -272,6 +274,7 @@ class Boto3Engine:
         view: memoryview | None = None
         buffer: BytesBuffer | None = None
         left = self._config.max_attempts
+        started = time.monotonic()
         while True:
             left -= 1
             answer = self._call(
@@ -287,7 +290,12 @@ class Boto3Engine:
                         buffer = BytesBuffer(info.length, huge_pages=self._config.huge_pages)
                         view = buffer.view
                 try:
-                    _fill(view, body)
+                    _fill(
+                        view, _AsItComes.within(body), started + self._config.operation_timeout + info.length / _SLOWEST
+                    )
+                except S3Exception as error:
+                    error.operation, error.bucket, error.key = "GetObject", request.bucket, request.key
+                    raise
                 except Exception as error:
                     translated = translate(error, "GetObject", request.bucket, request.key, self._context.endpoint)
                     if not left or not getattr(translated, "is_retryable", False):
@@ -436,10 +444,41 @@ def _get_info(request: GetRequest, answer: Mapping[str, Any]) -> GetInfo:
     return GetInfo(first, last - first + 1, size, etag)
 
 
-def _fill(view: memoryview, body: Any) -> None:
+class _AsItComes:
+    """A response's stream whose reads return what has come: a read that waits for all cannot look at the clock."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    @classmethod
+    def within(cls, body: Any) -> Any:
+        """Have botocore's body read so, where its stream can (urllib3 2)."""
+        stream = getattr(body, "_raw_stream", None)  # botocore has no public way to it that keeps the checksum
+        if hasattr(stream, "read1"):
+            body._raw_stream = cls(stream)  # noqa: SLF001  # likewise
+        return body
+
+    def read(self, size: int | None = None) -> bytes:
+        """Read at most so many bytes; none at the end."""
+        data: bytes = self._stream.read() if size is None else self._stream.read1(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the stream's own."""
+        return getattr(self._stream, name)
+
+
+def _fill(view: memoryview, body: Any, until: float) -> None:
+    """Fill ``view``; past ``until``, by the monotonic clock, it is given up."""
     filled = 0
     while True:
         chunk = body.read(_CHUNK)  # also at the end: the read that returns nothing compares the checksum
+        if chunk and time.monotonic() > until:
+            raise S3TimeoutError(
+                f"not finished in time: {filled} of {view.nbytes} bytes came",
+                remedy="Raise S3ClientConfig.operation_timeout, or look at the network and the endpoint.",
+                is_retryable=True,
+            )
         if not chunk:
             break
         if filled + len(chunk) > view.nbytes:
