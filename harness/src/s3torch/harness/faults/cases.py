@@ -66,7 +66,7 @@ class FaultCase:
     @property
     def is_certain(self) -> bool:
         """Whether the fault has to take effect: one that comes at random may miss a subject of few requests."""
-        return bool(self.faults) and self.rate == 1.0 and self.consumer != "abandons"
+        return bool(self.faults) and self.rate == 1.0 and not self.after and self.consumer != "abandons"
 
     @property
     def fits_memory(self) -> bool:
