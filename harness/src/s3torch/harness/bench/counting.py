@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1024 * 1024
 _SECONDS = 120.0
+_SETTLE_SECONDS = 5.0
 _FRAMING = ("transfer-encoding", "connection", "keep-alive", "expect")
 
 
@@ -58,8 +61,8 @@ class CountingProxy:
 
     @property
     def counts(self) -> Counts:
-        """What has gone through so far."""
-        return self._server.counts
+        """What has gone through so far, answers that are on their way included."""
+        return self._server.settled_counts()
 
 
 class _Server(ThreadingHTTPServer):
@@ -70,12 +73,30 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, target: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target = target
-        self.counts = Counts()
-        self._lock = threading.Lock()
+        self._counts = Counts()
+        self._answering = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        with self._changed:
+            self._answering += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._answering -= 1
+                self._changed.notify_all()
 
     def count(self, sent: int) -> None:
-        with self._lock:
-            self.counts = Counts(self.counts.requests + 1, self.counts.sent + sent)
+        with self._changed:
+            self._counts = Counts(self._counts.requests + 1, self._counts.sent + sent)
+
+    def settled_counts(self) -> Counts:
+        # Who has got the last byte of an answer may ask before that has been counted.
+        with self._changed:
+            self._changed.wait_for(lambda: not self._answering, _SETTLE_SECONDS)
+            return self._counts
 
     def handle_error(self, *_: object) -> None:
         """The subject sees that its connection is closed, and says so."""
@@ -104,6 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         if "transfer-encoding" in self.headers:
             self.send_error(501, "only bodies of known length are passed on")
             return
+        with self.server.answering():
+            self._pass_on()
+
+    def _pass_on(self) -> None:
         self._send_request()
         answer = self._upstream.getresponse()
         whole = answer.read() if answer.chunked else None
@@ -115,10 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(whole)))
         self.end_headers()
         sent = 0
-        for block in [whole] if whole else iter(lambda: answer.read(_BLOCK), b""):
-            self.wfile.write(block)
-            sent += len(block)
-        self.server.count(sent)
+        try:
+            for block in [whole] if whole else iter(lambda: answer.read(_BLOCK), b""):
+                self.wfile.write(block)
+                sent += len(block)
+        finally:
+            # A subject that has enough and hangs up was sent what it was sent.
+            self.server.count(sent)
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815 - the names that http.server looks for
 
