@@ -16,6 +16,8 @@ from s3torch.harness.bench.runner import Settings, scaled
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import GIB, MIB, Content, Role, Scenario, Server
 from s3torch.harness.bench.scenarios import ALL_SCENARIOS
+from s3torch.harness.bench.subjects import floor_http
+from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.servers import MotoServer
 
 
@@ -182,3 +184,16 @@ def test_says_what_is_missing(moto_server: MotoServer, s3_bucket: str, monkeypat
 def test_every_content_has_been_thought_of() -> None:
     assert set(Content) == {*own._DELIVERED, *own._SENT, Content.KEYS}
     assert Server.LISTING not in {each.server for each in own.choose(ALL_SCENARIOS, is_tls=False)}
+
+
+def test_floors_name_the_host_as_it_is_signed() -> None:
+    for endpoint, address, host in (
+        ("https://s3.eu-west-1.amazonaws.com", ("s3.eu-west-1.amazonaws.com", 443), "s3.eu-west-1.amazonaws.com"),
+        ("http://store.example", ("store.example", 80), "store.example"),
+        ("http://127.0.0.1:9000", ("127.0.0.1", 9000), "127.0.0.1:9000"),
+    ):
+        task = Task(endpoint, "bucket", ["key"], 1)
+        assert floor_http.address_of(endpoint) == address
+        assert floor_http.get_request(task, "key?signature=1") == (
+            f"GET /bucket/key?signature=1 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+        )

@@ -109,7 +109,7 @@ def print_changes(changes: Sequence[Change], earlier: int, console: Console) -> 
         console: Where.
     """
     if not changes:
-        said = f"Nothing has changed beside the floor since {earlier} comparable runs." if earlier else (
+        said = f"Nothing has changed beside the floor since {earlier} comparable run{'s' * (earlier != 1)}." if earlier else (
             "There is no comparable run to compare with; the next one will have this."
         )  # fmt: skip
         console.print(said, highlight=False)

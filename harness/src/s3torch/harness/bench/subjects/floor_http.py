@@ -23,7 +23,12 @@ _HEAD_BYTES = 65536
 def address_of(endpoint: str) -> tuple[str, int]:
     """Split an endpoint's URL into host and port."""
     parts = urlsplit(endpoint)
-    return parts.hostname or "", parts.port or 80
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def host_of(endpoint: str) -> str:
+    """Return the ``Host`` of requests: without the scheme's own port, which signatures do not have either."""
+    return urlsplit(endpoint).netloc
 
 
 def connect(endpoint: str) -> socket.socket:
@@ -35,8 +40,7 @@ def connect(endpoint: str) -> socket.socket:
 
 def get_request(task: Task, key: str, start: int | None = None, stop: int | None = None) -> bytes:
     """Return a GET of an object, or of its bytes from ``start`` up to ``stop``."""
-    host, port = address_of(task.endpoint)
-    head = f"GET /{task.bucket}/{key} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+    head = f"GET /{task.bucket}/{key} HTTP/1.1\r\nHost: {host_of(task.endpoint)}\r\n"
     if start is not None and stop is not None:
         head += f"Range: bytes={start}-{stop - 1}\r\n"
     return (head + "\r\n").encode()
@@ -186,8 +190,8 @@ def large_get_blocking(task: Task) -> Subject:
 def write(task: Task) -> Subject:
     """One object by one PUT."""
     data = memoryview(bytes(task.size))
-    host, port = address_of(task.endpoint)
-    head = f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {task.size}\r\n\r\n"
+    host = host_of(task.endpoint)
+    head = f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {task.size}\r\n\r\n"
     connection = connect(task.endpoint)
 
     def run(_: Sink) -> None:

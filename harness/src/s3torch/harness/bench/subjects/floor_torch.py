@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from s3torch.harness.bench.subjects.distributed import make_target, take_buffers
-from s3torch.harness.bench.subjects.floor_http import LargeGet, address_of, connect
+from s3torch.harness.bench.subjects.floor_http import LargeGet, connect, host_of
 from s3torch.harness.bench.subjects.state import buffers, make_state
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
@@ -57,10 +57,8 @@ def save(task: Task) -> Subject:
     state = make_state(task.options["tensors"], task.options["tensor_size"])
     counting = _CountingFile()
     torch.save(state, counting)  # type: ignore[arg-type]  # write and flush are all that it calls
-    host, port = address_of(task.endpoint)
-    head = (
-        f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {counting.size}\r\n\r\n"
-    )
+    host = host_of(task.endpoint)
+    head = f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {counting.size}\r\n\r\n"
     connection = connect(task.endpoint)
 
     def run(_: Sink) -> None:
