@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -21,7 +21,7 @@ from s3torch.harness.conformance import (
 from s3torch.readers import S3ReaderConstructor
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer
+    from s3torch.harness.servers import MotoServer, SwiftServer
 
 pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
 
@@ -118,3 +118,38 @@ class TestIterableBoto3OnMoto(OnMoto, IterableDatasetConformance):
     @pytest.fixture
     def make_dataset(self, moto_server: MotoServer) -> MakeDataset:
         return maker(S3IterableDataset, moto_server.endpoint, "boto3")
+
+
+@pytest.mark.usefixtures("swift_credentials")
+class OnSwift:
+    reads_ahead = WINDOW
+    long_listing = 0
+    start_methods: ClassVar[tuple[str, ...]] = ("fork",)  # each takes seconds, and moto has seen them all
+
+    @pytest.fixture
+    def arrangement(self, swift_arrangement: Arrangement) -> Arrangement:
+        return swift_arrangement
+
+
+class TestMapDirectOnSwift(OnSwift, MapDatasetConformance):
+    @pytest.fixture
+    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
+        return maker(S3MapDataset, swift_server.endpoint, "direct")
+
+
+class TestIterableDirectOnSwift(OnSwift, IterableDatasetConformance):
+    @pytest.fixture
+    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
+        return maker(S3IterableDataset, swift_server.endpoint, "direct")
+
+
+class TestMapBoto3OnSwift(OnSwift, MapDatasetConformance):
+    @pytest.fixture
+    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
+        return maker(S3MapDataset, swift_server.endpoint, "boto3")
+
+
+class TestIterableBoto3OnSwift(OnSwift, IterableDatasetConformance):
+    @pytest.fixture
+    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
+        return maker(S3IterableDataset, swift_server.endpoint, "boto3")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from s3torch.harness.servers import environment
+from s3torch.harness.servers.environment import EnvironmentSetupError, make_environment
+
+__all__ = ["PEERS", "WORKSPACE", "PeerEnvironmentError", "cache_folder", "interpreter", "requirements"]
+
+PeerEnvironmentError = EnvironmentSetupError
 
 WORKSPACE = "workspace"
 """The environment that runs this: it has the project itself."""
@@ -22,13 +25,6 @@ PEERS: Mapping[str, Callable[[], list[str]]] = {
     "litdata": lambda: ["litdata>=0.2.76"],
 }
 """What each peer's environment holds beside torch, by its name."""
-
-_INSTALL_SECONDS = 1800
-_MARKER = ".complete"
-
-
-class PeerEnvironmentError(RuntimeError):
-    """A peer's environment could not be made; the message ends with what the installer printed."""
 
 
 def requirements(name: str) -> list[str]:
@@ -52,36 +48,12 @@ def interpreter(name: str) -> str:
     """
     if name == WORKSPACE:
         return sys.executable
-    wanted = requirements(name)
-    key = hashlib.sha256("\n".join([sys.version, *wanted]).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"{name}-{key}"
-    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if not (folder / _MARKER).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        uv = shutil.which("uv")
-        if uv:
-            _call([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
-            _call([uv, "pip", "install", "--quiet", "--python", str(python), *wanted])
-        else:
-            _call([sys.executable, "-m", "venv", str(folder)])
-            _call([str(python), "-m", "pip", "install", "--quiet", *wanted])
-        (folder / _MARKER).touch()
-    return str(python)
+    return make_environment(name, requirements(name), folder=cache_folder())
 
 
 def cache_folder() -> Path:
     """Return where environments are kept: ``S3TORCH_BENCH_CACHE``, else a folder of the user's cache."""
-    chosen = os.environ.get("S3TORCH_BENCH_CACHE")
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "s3torch-bench"
+    return environment.cache_folder("s3torch-bench", "S3TORCH_BENCH_CACHE")
 
 
 def _same(distribution: str) -> str:
@@ -89,22 +61,3 @@ def _same(distribution: str) -> str:
         return f"{distribution}=={version(distribution).partition('+')[0]}"
     except PackageNotFoundError:
         return distribution
-
-
-def _call(command: list[str]) -> None:
-    # An active environment would draw the installer to itself.
-    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    try:
-        subprocess.run(
-            command,
-            check=True,
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_INSTALL_SECONDS,
-        )
-    except subprocess.CalledProcessError as error:
-        raise PeerEnvironmentError(f"{' '.join(command[:4])} ... failed:\n{error.output[-2000:]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise PeerEnvironmentError(f"{' '.join(command[:4])} ... failed: {error}") from error
