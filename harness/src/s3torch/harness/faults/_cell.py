@@ -126,7 +126,7 @@ def make_config(case: FaultCase | None, engine: Any) -> S3ClientConfig:
         engine=engine,
         force_path_style=True,
         part_size=5 * MIB,
-        window=8,
+        window=4,
         read_ahead=2,
         max_attempts=10 if case is None else case.max_attempts,
         connect_timeout=3,

@@ -274,12 +274,13 @@ class Boto3Engine:
         view: memoryview | None = None
         buffer: BytesBuffer | None = None
         left = self._config.max_attempts
-        started = time.monotonic()
+        started: float | None = None
         while True:
             left -= 1
             answer = self._call(
                 "GetObject", request.bucket, request.key, Range=range_header(request), IfMatch=request.etag
             )
+            started = time.monotonic() if started is None else started
             # Not the body's own with statement: that gives the raw stream, past the checksum.
             with closing(answer["Body"]) as body:
                 info = _get_info(request, answer)
