@@ -109,9 +109,9 @@ def print_changes(changes: Sequence[Change], earlier: int, console: Console) -> 
         console: Where.
     """
     if not changes:
-        said = f"Nothing has changed beside the floor since {earlier} comparable run{'s' * (earlier != 1)}." if earlier else (
-            "There is no comparable run to compare with; the next one will have this."
-        )  # fmt: skip
+        said = "There is no comparable run to compare with; the next one will have this."
+        if earlier:
+            said = f"Nothing has changed beside the floor since {earlier} comparable run{'s' * (earlier != 1)}."
         console.print(said, highlight=False)
         return
     table = Table(title="What has changed since earlier runs", title_justify="left", title_style="bold")
