@@ -21,7 +21,7 @@ def faults(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Repeat the run that has printed it.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time; most of them wait.")] = 4 * (os.cpu_count() or 1),
-    limit: Annotated[float, typer.Option(min=1, help="Seconds after which a subject hangs.")] = 60.0,
+    limit: Annotated[float, typer.Option(min=1, help="Seconds after which a subject hangs.")] = 90.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write everything to this file.")] = None,
     list_only: Annotated[bool, typer.Option("--list", help="Name the faults and the subjects, and end.")] = False,
 ) -> None:

@@ -42,7 +42,7 @@ class Settings:
     """Where randomness begins."""
     jobs: int = 4
     """Cells at a time: most of them wait."""
-    limit: float = 60.0
+    limit: float = 90.0
     """Seconds after which a subject hangs."""
 
 
