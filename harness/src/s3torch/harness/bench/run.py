@@ -178,8 +178,9 @@ class BenchmarkRun:
         bill = own.estimate(scenarios, self._settings)
         number = f"{len(scenarios)} scenario{'s' * (len(scenarios) != 1)}"
         console.print(
-            f"{number} under {session.uri} at {session.place.endpoint}: stores up to {format_size(bill.stored)}, uploads about {format_size(bill.uploaded)} and downloads about "
-            f"{format_size(bill.downloaded)} in about {bill.requests:,} requests, for which your provider may charge "
+            f"{number} under {session.uri} at {session.place.endpoint}: stores up to {format_size(bill.stored)}, "
+            f"uploads about {format_size(bill.uploaded)} and downloads about {format_size(bill.downloaded)} in about "
+            f"{bill.requests:,} requests, for which your provider may charge "
             "you. Everything is removed at the end; a bucket with versioning keeps what it keeps.",
             markup=False,
             highlight=False,
