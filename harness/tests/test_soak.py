@@ -285,10 +285,6 @@ class TestWholeSoaks:
         assert not report.is_good
         assert report.broken == []
 
-    def test_without_a_leak_nothing_grows(self) -> None:
-        report = run_soak(Settings(minutes=0.001, rounds=12, only=("fetch_many", "use_own_client"), seed=4))
-        assert [growth.grows for growth in report.growths()] == [False] * 4, verdict_of(report)
-
     def test_wrong_bytes_foreign_errors_and_hangs_are_found(self, planted: None) -> None:
         bad = tuple(f"planted_in_soak:{name}" for name in ("read_wrong", "fail", "hang"))
         report = run_soak(Settings(minutes=1, only=("fetch_many",), also=bad, seed=5, silence=12.0))

@@ -82,12 +82,13 @@ def _run(settings: Settings, console: Console) -> Report:
 
 
 def _check_names(settings: Settings) -> None:
-    from s3torch.harness.soak.activities import ALL
-
-    if unknown := sorted(set(settings.only) - ALL.keys()):
-        raise ValueError(f"there is no activity {unknown[0]!r}; there are: {', '.join(ALL)}")
     for name in settings.also:
         load_function(name)
+    if settings.only:
+        from s3torch.harness.soak.activities import ALL
+
+        if unknown := sorted(set(settings.only) - ALL.keys()):
+            raise ValueError(f"there is no activity {unknown[0]!r}; there are: {', '.join(ALL)}")
 
 
 def _complain(message: str, status: int) -> int:
