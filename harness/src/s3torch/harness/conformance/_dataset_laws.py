@@ -13,7 +13,17 @@ from torch.utils.data import DataLoader
 
 from s3torch.harness.conformance.arrangement import Arrangement, make_bytes
 
-__all__ = ["OBJECTS", "PREFIX", "DatasetLaws", "MakeDataset", "load", "open_sockets", "read_in_process", "read_sample"]
+__all__ = [
+    "OBJECTS",
+    "PREFIX",
+    "DatasetLaws",
+    "MakeDataset",
+    "load",
+    "make_bucket",
+    "open_sockets",
+    "read_in_process",
+    "read_sample",
+]
 
 PREFIX = "train/"
 OBJECTS: Mapping[str, bytes] = {
@@ -23,6 +33,7 @@ OBJECTS: Mapping[str, bytes] = {
             {
                 **{f"{number:02}": 1000 + 97 * number for number in range(9)},
                 "": 3,
+                "z": 19,
                 "empty": 0,
                 "a b+c%20": 7,
                 "large": 700_000,
@@ -34,7 +45,7 @@ OBJECTS: Mapping[str, bytes] = {
         )
     )
 }
-"""What the laws store below `PREFIX`, in the order of a listing."""
+"""What the laws store below `PREFIX`, in the order of a listing; as many as no number of workers divides."""
 
 _LOADER_SECONDS = 120
 
@@ -55,6 +66,14 @@ class MakeDataset(Protocol):
             A new dataset.
         """
         ...
+
+
+def make_bucket(arrangement: Arrangement) -> str:
+    """Make a bucket with `OBJECTS` and a few beside them, and return its name."""
+    bucket = arrangement.create_bucket()
+    for key, data in {**OBJECTS, "train": b"before", "trainee/1": b"after", "validation/1": b"other"}.items():
+        arrangement.put(bucket, key, data)
+    return bucket
 
 
 def read_sample(reader: Any) -> tuple[str, bytes]:
@@ -100,10 +119,7 @@ class DatasetLaws:
     @pytest.fixture
     def bucket(self, arrangement: Arrangement) -> str:
         """A bucket with `OBJECTS` and a few beside them."""
-        bucket = arrangement.create_bucket()
-        for key, data in {**OBJECTS, "train": b"before", "trainee/1": b"after", "validation/1": b"other"}.items():
-            arrangement.put(bucket, key, data)
-        return bucket
+        return make_bucket(arrangement)
 
     def samples(self, dataset: Any) -> Iterator[Any]:
         """Give the samples of a dataset one after the other, as its style has it."""

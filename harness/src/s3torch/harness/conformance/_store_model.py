@@ -14,6 +14,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     consumes,
     initialize,
+    invariant,
     multiple,
     precondition,
     rule,
@@ -42,9 +43,9 @@ from s3torch.harness.conformance.arrangement import Arrangement, Connect, make_b
 __all__ = ["ModelLaws", "check_store_against_dict"]
 
 _PART = 5 * MIB  # the least that S3 takes
-_KEYS = ("a", "a/", "a/b", "a/b/c", "a/c", "a b", "a+b", "ab", "b", "b/%61", "ü/日本", "ü/z")
+_KEYS = ("a", "a/b", "a/c", "a b", "a+b", "b/%61", "ü/日本")
 _SMALL = (0, 1, 100, 5000, 70_000)
-_LARGE = (_PART, _PART + 1, 2 * _PART + 7)
+_LARGE = (_PART, _PART + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class _World:
         self.bucket = bucket
         self.prefix = f"{uuid.uuid4().hex}/"
         self.model: dict[str, _Kept] = {}
+        self.written: str | None = None
+        """The key that the last step wrote, if it did."""
         self.readings: list[_Reading] = []
         self.writings: list[_Writing] = []
         self._arrangement = arrangement
@@ -98,6 +101,11 @@ class _World:
     def name(self, key: str) -> str:
         """Return the key in the bucket."""
         return self.prefix + key
+
+    def keep(self, key: str, data: bytes, etag: str) -> None:
+        """Note what was written."""
+        self.model[key] = _Kept(data, etag)
+        self.written = key
 
     def expect(self, key: str) -> _Kept:
         """Return what is under a key; raises what a store raises where there is nothing."""
@@ -108,7 +116,7 @@ class _World:
     def replace(self, key: str, data: bytes) -> None:
         """Put an object by the suite's own way."""
         self._arrangement.put(self.bucket, self.name(key), data)
-        self.model[key] = _Kept(data, self.client.head_object(self.bucket, self.name(key)).etag)
+        self.keep(key, data, self.client.head_object(self.bucket, self.name(key)).etag)
 
     def remove(self, key: str) -> None:
         """Delete an object by the suite's own way."""
@@ -171,7 +179,8 @@ def check_store_against_dict(
 def _make_machine(  # noqa: C901  # a rule for each verb
     make_world: Callable[[], _World], left_out: frozenset[str]
 ) -> type[RuleBasedStateMachine]:
-    keys = st.sampled_from(_KEYS)
+    # Often the same few, as what one step leaves behind must meet the others.
+    keys = st.sampled_from(("a/b", "a", "a/b", *_KEYS))
     small = st.builds(make_bytes, st.sampled_from(_SMALL), st.integers(0, 3))
     large = st.builds(make_bytes, st.sampled_from(_LARGE), st.integers(0, 1))
     places = st.one_of(st.integers(0, 120), st.sampled_from([4999, 5000, 5001, 70_000]))
@@ -209,7 +218,7 @@ def _make_machine(  # noqa: C901  # a rule for each verb
         def _put(self, key: str, data: bytes, options: PutOptions | None) -> None:
             world = self.world
             result = world.client.put(world.bucket, world.name(key), data, options=options)
-            world.model[key] = _Kept(data, result.etag)
+            world.keep(key, data, result.etag)
 
         @rule(key=keys, data=small)
         def replace_behind_its_back(self, key: str, data: bytes) -> None:
@@ -225,7 +234,7 @@ def _make_machine(  # noqa: C901  # a rule for each verb
             world.writings.append(_Writing(key, world.client.put_stream(world.bucket, world.name(key))))
             return world.writings[-1]
 
-        @rule(writing=writings, data=st.one_of(small, small, large))
+        @rule(writing=writings, data=st.one_of(small, small, small, large))
         def write(self, writing: _Writing, data: bytes) -> None:
             assert writing.stream.write(data) == len(data)
             writing.data += data
@@ -234,7 +243,7 @@ def _make_machine(  # noqa: C901  # a rule for each verb
         def close_writing(self, writing: _Writing) -> None:
             writing.stream.close()
             assert writing.stream.result is not None
-            self.world.model[writing.key] = _Kept(writing.data, writing.stream.result.etag)
+            self.world.keep(writing.key, writing.data, writing.stream.result.etag)
 
         @rule(writing=consumes(writings))
         def abort_writing(self, writing: _Writing) -> None:
@@ -348,7 +357,7 @@ def _make_machine(  # noqa: C901  # a rule for each verb
         # Listing.
 
         @rule(
-            prefix=st.sampled_from(["", "a", "a/", "a/b", "a ", "ü", "c"]),
+            prefix=st.sampled_from(["", "a", "a/", "a/b", "ü", "c"]),
             delimiter=st.sampled_from(["", "", "/"]),
             after=st.one_of(st.none(), keys),
             max_keys=st.sampled_from([1, 2, 5, 1000]),
@@ -403,11 +412,22 @@ def _make_machine(  # noqa: C901  # a rule for each verb
                 with pytest.raises(ObjectNotFoundError):
                     world.client.copy_object(*names)
             else:
-                world.model[to] = _Kept(kept.data, world.client.copy_object(*names).etag)
+                world.keep(to, kept.data, world.client.copy_object(*names).etag)
 
         @rule()
         def reconnect(self) -> None:
             self.world.client.close()
+
+        @invariant()
+        def the_last_write_is_read(self) -> None:
+            world = getattr(self, "world", None)
+            if world is None or world.written is None:
+                return
+            key, world.written = world.written, None
+            kept = world.model[key]
+            head = world.client.head_object(world.bucket, world.name(key))
+            assert (head.etag, head.size) == (kept.etag, len(kept.data))
+            assert world.client.read(world.bucket, world.name(key)) == kept.data
 
         def teardown(self) -> None:
             if not hasattr(self, "world"):
