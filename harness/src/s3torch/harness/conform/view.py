@@ -114,14 +114,14 @@ def show_lacking(console: Console, store: str, laws: Sequence[Law]) -> None:
         store: The server.
         laws: The laws.
     """
-    for verdict, title in (("broken", "lacks, or does otherwise"), ("skipped", "was not asked for")):
-        found = [law for law in laws if law.verdict == verdict]
-        if found:
-            console.print(Text(f"{store} {title}, whatever engine talks to it:"), soft_wrap=True)
-        for law in found:
-            console.print(Text(f"  {law.name}: {law.reason if verdict == 'skipped' else law.sentence}"), soft_wrap=True)
-    if not any(law.verdict == "broken" for law in laws):
-        console.print(Text(f"{store} lacks nothing of what was asked of it."), soft_wrap=True)
+    if not laws:
+        console.print(Text(f"{store} keeps all laws, whatever engine talks to it."), soft_wrap=True)
+        return
+    console.print(Text(f"{store}, whatever engine talks to it:"), soft_wrap=True)
+    for law in laws:
+        is_broken = law.verdict == "broken"
+        line = f"{'broken' if is_broken else 'not tried'}: {law.name}: {law.sentence if is_broken else law.reason}"
+        console.print(Text(f"  {line}"), soft_wrap=True)
 
 
 def show_details(console: Console, settings: Settings, laws: Sequence[Law]) -> None:
