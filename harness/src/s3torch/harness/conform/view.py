@@ -115,7 +115,7 @@ def show_lacking(console: Console, store: str, laws: Sequence[Law]) -> None:
         laws: The laws.
     """
     if not laws:
-        console.print(Text(f"{store} keeps all laws, whatever engine talks to it."), soft_wrap=True)
+        console.print(Text(f"{store}: no law fails, or cannot be tried, with every engine."), soft_wrap=True)
         return
     console.print(Text(f"{store}, whatever engine talks to it:"), soft_wrap=True)
     for law in laws:
