@@ -25,7 +25,10 @@ def advise_huge(view: memoryview) -> None:
 
 def fresh_map(size: int) -> mmap.mmap:
     """Return writable memory that nobody has touched: the target of every measured ``readinto``."""
-    return mmap.mmap(-1, size)
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    # Private, as the memory of tensors and arrays is: shared, as it would be else, it takes no advice on huge pages.
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 class BytesTarget:
