@@ -93,19 +93,23 @@ def _choose(kind: str, wanted: list[str] | None, all_of_them: Any) -> Any:
 
 def main() -> int:
     """Run the command line; return the exit status."""
-    import click
-
     application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     application.command()(faults)
     try:
         return int(application(standalone_mode=False) or 0)
     except _UsageError as error:
         sys.stderr.write(f"error: {error}\n")
-    except click.ClickException as error:
-        sys.stderr.write(f"error: {error.format_message()}\n")
-    except (KeyboardInterrupt, click.Abort):
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("interrupted\n")
         return 130
+    except Exception as error:
+        # typer's own errors of usage, whose base it does not name in public.
+        tell = getattr(error, "format_message", None)
+        if tell is None:
+            raise
+        sys.stderr.write(f"error: {' '.join(tell().split())}\n")
     return 2
 
 
