@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import gc
 import io
-import os
-import zipfile
 from typing import Any
 
 import pytest
@@ -74,17 +71,6 @@ def test_it_is_a_writable_binary_file(store: MemoryStore) -> None:
     assert store.find(BUCKET, KEY).data == b"abcabcdefghxy"
 
 
-def test_text_and_zip_files_can_be_laid_over_it(store: MemoryStore) -> None:
-    with make_client(store).put_object(BUCKET, "archive") as writer, zipfile.ZipFile(writer, "w") as archive:
-        archive.writestr("a.txt", "grüße")
-    with zipfile.ZipFile(io.BytesIO(store.find(BUCKET, "archive").data)) as archive:
-        assert archive.read("a.txt") == "grüße".encode()
-    writer = make_client(store).put_object(BUCKET, KEY)
-    with io.TextIOWrapper(writer, encoding="utf-8") as text:  # type: ignore[type-var]  # it has no name, and needs none
-        text.write("grüße\n")
-    assert store.find(BUCKET, KEY).data == "grüße\n".encode()
-
-
 def test_close_twice_is_close_once_and_ends_writing(store: MemoryStore) -> None:
     writer = make_client(store).put_object(BUCKET, KEY)
     writer.write(b"abc")
@@ -96,48 +82,6 @@ def test_close_twice_is_close_once_and_ends_writing(store: MemoryStore) -> None:
     with pytest.raises(ValueError, match="closed"):
         writer.__enter__()
     assert store.find(BUCKET, KEY).data == b"abc"
-
-
-def test_an_empty_object(store: MemoryStore) -> None:
-    make_client(store).put_object(BUCKET, KEY).close()
-    assert store.find(BUCKET, KEY).data == b""
-
-
-@pytest.mark.parametrize("size", [10, 3 * PART])
-def test_an_exception_in_the_block_publishes_nothing(store: MemoryStore, size: int) -> None:
-    def fail() -> None:
-        with make_client(store).put_object(BUCKET, KEY) as writer:
-            writer.write(bytes(size))
-            raise KeyError("mine")
-
-    with pytest.raises(KeyError, match="mine"):
-        fail()
-    gc.collect()
-    assert is_clean(store)
-
-
-@pytest.mark.parametrize("size", [10, 3 * PART])
-def test_a_dropped_writer_publishes_nothing(store: MemoryStore, size: int) -> None:
-    writer = make_client(store).put_object(BUCKET, KEY)
-    writer.write(bytes(size))
-    del writer
-    gc.collect()
-    assert is_clean(store)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_child_leaves_the_parents_writer_alone(store: MemoryStore) -> None:
-    writer = make_client(store).put_object(BUCKET, KEY)
-    writer.write(bytes(2 * PART))
-    child = os.fork()
-    if not child:
-        del writer
-        gc.collect()
-        os._exit(0 if store.uploads(BUCKET) else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    writer.close()
-    assert len(store.find(BUCKET, KEY).data) == 2 * PART
 
 
 def test_the_first_error_is_every_later_error(store: MemoryStore) -> None:
