@@ -7,22 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import time
 from bisect import bisect_left, bisect_right
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from s3torch.harness.servers import _lifeline
-from s3torch.harness.servers._address import dummy_environment, foreign_variables
-from s3torch.harness.servers._process import ServerError, ServerProcess
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from s3torch.harness.servers._serving import ProcessServer
 
 PREFIX = "keys/"
 """What all keys begin with."""
@@ -92,7 +84,7 @@ class Catalog:
         )
 
 
-class ListingServer:
+class ListingServer(ProcessServer):
     """The server, in a process of its own; a context manager.
 
     Args:
@@ -100,40 +92,21 @@ class ListingServer:
         seconds: How long a page takes.
     """
 
+    _title = "the listing server"
+
     def __init__(self, count: int, *, seconds: float = PAGE_SECONDS) -> None:
+        super().__init__(start_timeout=_START_SECONDS)
         self._count = count
         self._seconds = seconds
-        self._process: ServerProcess | None = None
-        self._port = 0
-
-    def __enter__(self) -> Self:
-        env = {name: value for name, value in os.environ.items() if name not in foreign_variables(os.environ)}
-        with tempfile.TemporaryDirectory(prefix="s3torch-lister-") as directory:
-            port_file = Path(directory, "port")
-            command = [sys.executable, "-m", __name__, str(port_file), str(self._count), str(self._seconds)]
-            process = ServerProcess(command, env={**env, **dummy_environment()})
-            try:
-                process.wait_until(port_file.exists, what="the listing server", timeout=_START_SECONDS)
-                self._port = int(port_file.read_text(encoding="ascii"))
-            except BaseException:
-                process.stop()
-                raise
-        self._process = process
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
 
     @property
     def endpoint(self) -> str:
         """The server's URL."""
-        if self._process is None:
-            raise ServerError("the listing server is not running; use it as a context manager")
+        self._running()
         return f"http://127.0.0.1:{self._port}"
+
+    def _launch(self) -> None:
+        self._run_module(__name__, str(self._count), str(self._seconds))
 
 
 class _Server(ThreadingHTTPServer):
@@ -193,9 +166,7 @@ def main(port_file: Path, count: int, seconds: float) -> None:
     """
     _lifeline.watch(lambda: os._exit(0))
     server = _Server(Catalog(count), seconds)
-    new = port_file.with_suffix(".new")
-    new.write_text(str(server.server_port), encoding="ascii")
-    new.replace(port_file)
+    _lifeline.announce(server.server_port, port_file)
     server.serve_forever()
 
 

@@ -42,13 +42,12 @@ def own_server(settings: Settings) -> Iterator[Place]:
         The place.
     """
     from s3torch.harness.servers import MotoServer
-    from s3torch.harness.servers._address import foreign_variables
+    from s3torch.harness.servers._address import own_environment
 
     with MotoServer() as server, tempfile.TemporaryDirectory(prefix="s3torch-demo-") as nowhere:
         server.create_bucket(_BUCKET)
         address = StoreAddress(f"s3://{_BUCKET}", server.region, server.endpoint, None, settings.engine)
-        env = {name: value for name, value in os.environ.items() if name not in foreign_variables(os.environ)}
-        env |= server.env()
+        env = {**own_environment(), **server.env()}
         # Set, not only removed: unset they mean the user's own files.
         env |= {name: str(Path(nowhere, name)) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
         yield Place(address, env, f"a moto server at {server.endpoint}")

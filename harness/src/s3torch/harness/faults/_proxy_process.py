@@ -71,9 +71,7 @@ def main(port_file: Path) -> None:
         daemon_threads = True
 
     with Server(("127.0.0.1", 0), Handler) as server:
-        new = port_file.with_suffix(".new")
-        new.write_text(str(server.server_address[1]), encoding="ascii")
-        new.replace(port_file)
+        _lifeline.announce(server.server_address[1], port_file)
         server.serve_forever()
 
 

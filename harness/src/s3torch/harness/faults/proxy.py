@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from s3torch.harness.faults.plan import FaultPlan
-from s3torch.harness.servers._address import foreign_variables
 from s3torch.harness.servers._certificates import make_certificates
-from s3torch.harness.servers._process import ServerError, ServerProcess
+from s3torch.harness.servers._process import ServerError
+from s3torch.harness.servers._serving import ProcessServer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,64 +24,35 @@ _START_S = 60.0
 _CALL_S = 30.0
 
 
-class ProxyHost:
+class ProxyHost(ProcessServer):
     """The process in which proxies run; many may share one. A context manager.
 
     Raises:
         ServerError: On entering, if it does not start; the message ends with what it printed.
     """
 
+    _title = "the fault proxy"
+
     def __init__(self) -> None:
-        self._process: ServerProcess | None = None
-        self._port = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start the process; prefer the ``with`` statement."""
-        if self._process is not None:
-            return
-        env = {name: value for name, value in os.environ.items() if name not in foreign_variables(os.environ)}
-        with tempfile.TemporaryDirectory(prefix="s3torch-faults-") as directory:
-            port_file = Path(directory, "port")
-            command = [sys.executable, "-m", "s3torch.harness.faults._proxy_process", str(port_file)]
-            process = ServerProcess(command, env=env)
-            try:
-                process.wait_until(port_file.exists, what="the fault proxy", timeout=_START_S)
-                self._port = int(port_file.read_text(encoding="ascii"))
-            except BaseException:
-                process.stop()
-                raise
-            self._process = process
-
-    def stop(self) -> None:
-        """End the process and all its proxies; does nothing the second time."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
+        super().__init__(start_timeout=_START_S)
 
     def call(self, **command: Any) -> dict[str, int]:
         """Have one command carried out."""
-        if self._process is None:
-            raise ServerError("the fault proxy is not running; use it as a context manager")
+        process = self._running()
         try:
             with socket.create_connection(("127.0.0.1", self._port), _CALL_S) as sock, sock.makefile("rwb") as file:
                 file.write(json.dumps(command).encode() + b"\n")
                 file.flush()
                 line = file.readline()
         except OSError as error:
-            raise ServerError(f"the fault proxy does not answer: {error}\n{self._process.output()}") from error
+            raise ServerError(f"the fault proxy does not answer: {error}\n{process.output()}") from error
         if not line:
-            raise ServerError(f"the fault proxy did not do {command['do']!r}:\n{self._process.output()}")
+            raise ServerError(f"the fault proxy did not do {command['do']!r}:\n{process.output()}")
         found: dict[str, int] = json.loads(line)
         return found
+
+    def _launch(self) -> None:
+        self._run_module("s3torch.harness.faults._proxy_process")
 
 
 class FaultProxy:

@@ -155,9 +155,7 @@ def main(arguments: list[str]) -> None:
     sys.setswitchinterval(0.0005)
     port_file = Path(arguments[0])
     server = _Server(float(arguments[1]), float(arguments[2]), arguments[3:])
-    new = port_file.with_suffix(".new")
-    new.write_text(str(server.server_address[1]), encoding="ascii")
-    new.replace(port_file)
+    _lifeline.announce(server.server_address[1], port_file)
     server.serve_forever()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -67,6 +68,35 @@ def dummy_environment() -> dict[str, str]:
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+def server_environment(server: Server, *, endpoint: str | None = None, ca_bundle: str | None = None) -> dict[str, str]:
+    """Return the variables by which any AWS client finds a server and gets in.
+
+    Args:
+        server: The server.
+        endpoint: Another endpoint of it than its first.
+        ca_bundle: The certificates to trust; None takes the system's.
+    """
+    endpoint = endpoint or server.endpoint
+    found = {
+        **dummy_environment(),
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "AWS_REGION": server.region,
+        "AWS_DEFAULT_REGION": server.region,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL_S3": endpoint,
+    }
+    if ca_bundle is not None:
+        found["AWS_CA_BUNDLE"] = ca_bundle
+    return found
+
+
+def own_environment() -> dict[str, str]:
+    """Return this process's environment without what leads to the user's own account, store or proxy."""
+    foreign = foreign_variables(os.environ)
+    return {name: value for name, value in os.environ.items() if name not in foreign}
 
 
 def foreign_variables(environment: Iterable[str]) -> list[str]:

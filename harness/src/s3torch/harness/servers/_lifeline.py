@@ -1,4 +1,4 @@
-"""Ends a server process when the process that started it is gone.
+"""A server process's ties to the process that started it: it tells its port, and ends when its starter is gone.
 
 A server is started with a pipe as its standard input. The starter never writes to it: the pipe reaches its end exactly
 when the last holder of the other side is gone, however it went (return, exception, SIGKILL). This works on every
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 _STOP_SECONDS = 5.0
 
@@ -38,6 +39,18 @@ def watch(on_end: Callable[[], None]) -> None:
         on_end()
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def announce(port: int, port_file: Path) -> None:
+    """Tell the starter that the server listens.
+
+    Args:
+        port: The number of its port.
+        port_file: Where the starter looks for it; written at once.
+    """
+    new = port_file.with_suffix(".new")
+    new.write_text(str(port), encoding="ascii")
+    new.replace(port_file)
 
 
 def _guard(command: Sequence[str], directory: str) -> int:

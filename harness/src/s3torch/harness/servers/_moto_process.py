@@ -101,9 +101,7 @@ def main(port_file: Path) -> None:
     )
     # Threads of connections that a client keeps open must not delay the end.
     vars(server)["daemon_threads"] = True
-    new = port_file.with_suffix(".new")
-    new.write_text(str(server.server_port), encoding="ascii")
-    new.replace(port_file)
+    _lifeline.announce(server.server_port, port_file)
     server.serve_forever()
 
 

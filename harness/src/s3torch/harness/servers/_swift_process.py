@@ -116,7 +116,8 @@ def main(directory: Path, region: str, access_key: str, secret_key: str) -> None
         os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", _REMOVE, str(directory)])  # noqa: S606 - itself
 
     signal.signal(signal.SIGTERM, vanish)
-    _load_lifeline().watch(vanish)
+    lifeline = _load_lifeline()
+    lifeline.watch(vanish)
     # The configurations name functions of this file.
     sys.modules["s3torch_swift"] = sys.modules[__name__]
 
@@ -140,9 +141,7 @@ def main(directory: Path, region: str, access_key: str, secret_key: str) -> None
     def report() -> None:
         ready.append(True)
         if len(ready) == len(listeners):
-            new = directory / "port.new"
-            new.write_text(str(listeners["proxy"].getsockname()[1]), encoding="ascii")
-            new.replace(directory / "port")
+            lifeline.announce(listeners["proxy"].getsockname()[1], directory / "port")
 
     ready: list[bool] = []
     pool = eventlet.GreenPile(len(listeners))

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from s3torch.harness.servers._address import REGION, Server
+from s3torch.harness.servers._address import REGION, Server, server_environment
 from s3torch.harness.servers._process import ServerError
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from s3torch.harness.servers._serving import Serving
 
 __all__ = ["BucketLentError", "EndpointServer", "S3Server", "is_amazon"]
 
@@ -48,7 +44,7 @@ def is_amazon(endpoint: str) -> bool:
     return (urlsplit(endpoint).hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
-class EndpointServer:
+class EndpointServer(Serving):
     """Any S3 that answers at a URL; a context manager.
 
     Credentials, region and profile are those that boto3 finds. What it makes it removes: buckets when `release` is
@@ -74,15 +70,6 @@ class EndpointServer:
         self._client: Any = None
         self._lent: set[str] = set()
         self._route = {name: value for name, value in os.environ.items() if name.upper() in _ROUTE}
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def __repr__(self) -> str:
         return f"<EndpointServer {self.endpoint}>"
@@ -143,16 +130,7 @@ class EndpointServer:
     def env(self) -> dict[str, str]:
         """Return the variables by which any AWS client finds this store and gets in."""
         found = self._frozen()
-        variables = {
-            **self._route,
-            "AWS_ACCESS_KEY_ID": found.access_key,
-            "AWS_SECRET_ACCESS_KEY": found.secret_key,
-            "AWS_REGION": self.region,
-            "AWS_DEFAULT_REGION": self.region,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ENDPOINT_URL_S3": self.endpoint,
-        }
+        variables = {**self._route, **server_environment(self)}
         if found.token:
             variables["AWS_SESSION_TOKEN"] = found.token
         return variables

@@ -8,28 +8,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from s3torch.harness.servers._address import (
-    ACCESS_KEY,
-    REGION,
-    SECRET_KEY,
-    dummy_environment,
-    foreign_variables,
-    make_boto3_client,
-)
-from s3torch.harness.servers._process import ServerError, ServerProcess
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from s3torch.harness.servers._process import ServerError
+from s3torch.harness.servers._serving import S3ProcessServer
 
 _RECORDER_PATH = "/_s3torch/requests"
 _CALL_SECONDS = 30.0
@@ -54,7 +37,7 @@ class RecordedRequest:
     """Address and port of the client: equal for requests on one connection."""
 
 
-class MotoServer:
+class MotoServer(S3ProcessServer):
     """A moto server in a process of its own; a context manager.
 
     Every exit ends the server: leaving the block, an exception, Ctrl-C, the end of the interpreter, even SIGKILL.
@@ -66,76 +49,10 @@ class MotoServer:
         ServerError: On entering, if the server does not start; the message ends with what it printed.
     """
 
-    region = REGION
-    """The region to give to clients."""
-    access_key = ACCESS_KEY
-    """A dummy access key id."""
-    secret_key = SECRET_KEY
-    """A dummy secret access key."""
+    _title = "the moto server"
 
     def __init__(self, *, start_timeout: float = 60.0) -> None:
-        self._start_timeout = start_timeout
-        self._process: ServerProcess | None = None
-        self._port = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def __repr__(self) -> str:
-        return f"<MotoServer {self.endpoint if self._process else 'stopped'}>"
-
-    @property
-    def endpoint(self) -> str:
-        """The server's URL, ``http://127.0.0.1:PORT``."""
-        if self._process is None:
-            raise ServerError("the moto server is not running; use it as a context manager or call start()")
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int:
-        """The process id of the server."""
-        if self._process is None:
-            raise ServerError("the moto server is not running")
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start the server and wait until it answers; prefer the ``with`` statement."""
-        if self._process is not None:
-            return
-        env = {name: value for name, value in os.environ.items() if name not in foreign_variables(os.environ)}
-        with tempfile.TemporaryDirectory(prefix="s3torch-moto-") as directory:
-            port_file = Path(directory, "port")
-            command = [sys.executable, "-m", "s3torch.harness.servers._moto_process", str(port_file)]
-            process = ServerProcess(command, env={**env, **dummy_environment()})
-            try:
-                process.wait_until(port_file.exists, what="the moto server", timeout=self._start_timeout)
-                self._port = int(port_file.read_text(encoding="ascii"))
-                self._process = process
-                self._call("GET", "/")
-            except BaseException:
-                self._process = None
-                process.stop()
-                raise
-
-    def stop(self) -> None:
-        """End the server; does nothing the second time."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.stop()
-
-    def env(self) -> dict[str, str]:
-        """Return the variables by which any AWS client finds this server and gets in."""
-        return {**dummy_environment(), "AWS_ENDPOINT_URL": self.endpoint, "AWS_ENDPOINT_URL_S3": self.endpoint}
-
-    def boto3_client(self) -> Any:
-        """Return a new boto3 S3 client of this server, path style, independent of the environment."""
-        return make_boto3_client(self)
+        super().__init__(start_timeout=start_timeout)
 
     def create_bucket(self, name: str) -> str:
         """Create a bucket.
@@ -174,15 +91,18 @@ class MotoServer:
         """Return the requests recorded so far within ``recording``, in order of arrival."""
         return [RecordedRequest(**record) for record in json.loads(self._call("GET", _RECORDER_PATH)[1])]
 
+    def _launch(self) -> None:
+        self._run_module("s3torch.harness.servers._moto_process")
+        self._call("GET", "/")
+
     def _call(self, method: str, path: str) -> tuple[int, bytes]:
-        if self._process is None:
-            raise ServerError("the moto server is not running")
+        process = self._running()
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_CALL_SECONDS)
         try:
             connection.request(method, path, headers={"Host": f"127.0.0.1:{self._port}", "Content-Length": "0"})
             response = connection.getresponse()
             return response.status, response.read()
         except OSError as error:
-            raise ServerError(f"the moto server does not answer: {error}\n{self._process.output()}") from error
+            raise ServerError(f"the moto server does not answer: {error}\n{process.output()}") from error
         finally:
             connection.close()

@@ -6,7 +6,6 @@ do not (credentials, metadata, versions) it does not check; ``nginx/s3.lua`` say
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import shutil
@@ -17,23 +16,12 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from s3torch.harness.servers._address import (
-    ACCESS_KEY,
-    REGION,
-    SECRET_KEY,
-    dummy_environment,
-    foreign_variables,
-    make_boto3_client,
-)
+from s3torch.harness.servers._address import make_boto3_client, server_environment
 from s3torch.harness.servers._content import write_content
-from s3torch.harness.servers._process import ServerError, ServerProcess
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from s3torch.harness.servers._process import ServerError
+from s3torch.harness.servers._serving import S3ProcessServer
 
 _MODULES = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _OPTIONAL_PARTS = ("proxy", "fastcgi", "uwsgi", "scgi")
@@ -81,7 +69,7 @@ def find_nginx() -> tuple[str, str, str]:
     return program, folder[1], build
 
 
-class Origin:
+class Origin(S3ProcessServer):
     """The origin; a context manager. One set of buckets behind four endpoints.
 
     Args:
@@ -95,12 +83,7 @@ class Origin:
         ServerError: On entering, if it does not start; the message ends with what it printed.
     """
 
-    region = REGION
-    """The region to give to clients."""
-    access_key = ACCESS_KEY
-    """A dummy access key id; any is accepted."""
-    secret_key = SECRET_KEY
-    """A dummy secret access key."""
+    _title = "the nginx origin"
 
     def __init__(
         self,
@@ -110,45 +93,26 @@ class Origin:
         workers: int | None = None,
         start_timeout: float = 30.0,
     ) -> None:
+        super().__init__(start_timeout=start_timeout)
         self._latency = latency
         self._rate = rate
         self._workers = workers or min(2, os.cpu_count() or 1)
-        self._start_timeout = start_timeout
-        self._process: ServerProcess | None = None
-        self._directory: Path | None = None
         self._ports: list[int] = []
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def __repr__(self) -> str:
-        return f"<Origin {self.endpoint if self._process else 'stopped'}>"
-
-    @property
-    def endpoint(self) -> str:
-        """Plain HTTP."""
-        return f"http://127.0.0.1:{self._port(0)}"
 
     @property
     def latency_endpoint(self) -> str:
         """Plain HTTP with a delayed first byte and a capped rate per connection, as S3 has them."""
-        return f"http://127.0.0.1:{self._port(1)}"
+        return f"http://127.0.0.1:{self._running_port(1)}"
 
     @property
     def discard_endpoint(self) -> str:
         """Plain HTTP; the bodies of uploads are read and dropped, and nothing is stored, copied or deleted."""
-        return f"http://127.0.0.1:{self._port(2)}"
+        return f"http://127.0.0.1:{self._running_port(2)}"
 
     @property
     def tls_endpoint(self) -> str:
         """HTTPS, with a certificate that ``ca_bundle`` vouches for."""
-        return f"https://127.0.0.1:{self._port(3)}"
+        return f"https://127.0.0.1:{self._running_port(3)}"
 
     @property
     def ca_bundle(self) -> str:
@@ -160,50 +124,13 @@ class Origin:
         """The folder of buckets: object KEY of bucket BUCKET is the file ``root / BUCKET / KEY``."""
         return self._running_directory() / "data"
 
-    @property
-    def pid(self) -> int:
-        """The process id of the server's guard, which leads the process group of nginx."""
-        if self._process is None:
-            raise ServerError("the origin is not running")
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start the server and wait until it answers; prefer the ``with`` statement."""
-        if self._process is not None:
-            return
-        program, modules, build = find_nginx()
-        for tries_left in reversed(range(_STARTS)):
-            directory = Path(tempfile.mkdtemp(prefix="s3torch-origin-", dir=memory_folder()))
-            try:
-                self._configure(directory, modules, build)
-                self._launch(program, directory)
-                return
-            except BaseException as error:
-                shutil.rmtree(directory, ignore_errors=True)
-                # Another process may have taken a port between its choice and nginx's start.
-                if not tries_left or "Address already in use" not in str(error):
-                    raise
-
-    def stop(self) -> None:
-        """End the server and remove its files; does nothing the second time."""
-        process, self._process = self._process, None
-        directory, self._directory = self._directory, None
-        if process is not None:
-            process.stop()
-        if directory is not None:
-            shutil.rmtree(directory, ignore_errors=True)
-
     def env(self, endpoint: str | None = None) -> dict[str, str]:
         """Return the variables by which any AWS client finds an endpoint, trusts it and gets in.
 
         Args:
             endpoint: One of the four; the plain one by default.
         """
-        endpoint = endpoint or self.endpoint
-        found = {**dummy_environment(), "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
-        if endpoint.startswith("https"):
-            found["AWS_CA_BUNDLE"] = self.ca_bundle
-        return found
+        return server_environment(self, endpoint=endpoint, ca_bundle=self._trusted_at(endpoint))
 
     def boto3_client(self, endpoint: str | None = None) -> Any:
         """Return a new boto3 S3 client, path style, independent of the environment.
@@ -211,9 +138,7 @@ class Origin:
         Args:
             endpoint: One of the four; the plain one by default.
         """
-        endpoint = endpoint or self.endpoint
-        ca_bundle = self.ca_bundle if endpoint.startswith("https") else None
-        return make_boto3_client(self, endpoint=endpoint, ca_bundle=ca_bundle)
+        return make_boto3_client(self, endpoint=endpoint, ca_bundle=self._trusted_at(endpoint))
 
     def create_bucket(self, name: str) -> str:
         """Create a bucket.
@@ -238,14 +163,33 @@ class Origin:
         """
         write_content(self.root / bucket / key, size, seed=seed)
 
-    def _port(self, index: int) -> int:
-        if self._process is None:
-            raise ServerError("the origin is not running; use it as a context manager or call start()")
+    def _launch(self) -> None:
+        program, modules, build = find_nginx()
+        for tries_left in reversed(range(_STARTS)):
+            self._directory = directory = Path(tempfile.mkdtemp(prefix="s3torch-origin-", dir=memory_folder()))
+            try:
+                self._configure(directory, modules, build)
+                run = str(directory / "run")
+                nginx = [program, "-p", run, "-e", "stderr", "-c", f"{run}/nginx.conf"]
+                self._run([sys.executable, "-m", "s3torch.harness.servers._lifeline", str(directory), *nginx])
+                self._wait_for("/")
+                return
+            except ServerError as error:
+                # Another process may have taken a port between its choice and nginx's start.
+                if not tries_left or "Address already in use" not in str(error):
+                    raise
+                self.stop()
+
+    def _trusted_at(self, endpoint: str | None) -> str | None:
+        return self.ca_bundle if endpoint is not None and endpoint.startswith("https") else None
+
+    def _running_port(self, index: int) -> int:
+        self._running()
         return self._ports[index]
 
     def _running_directory(self) -> Path:
-        if self._directory is None:
-            raise ServerError("the origin is not running; use it as a context manager or call start()")
+        self._running()
+        assert self._directory is not None
         return self._directory
 
     def _configure(self, directory: Path, modules: str, build: str) -> None:
@@ -260,6 +204,7 @@ class Origin:
 
         certificates = make_certificates(run)
         self._ports = _free_ports(4)
+        self._port = self._ports[0]
         tls = (
             f"ssl_certificate {certificates.certificate}; ssl_certificate_key {certificates.key}; "
             "ssl_protocols TLSv1.2 TLSv1.3;"
@@ -295,30 +240,6 @@ class Origin:
         }
         (run / "nginx.conf").write_text(_template("nginx.conf").substitute(values), encoding="utf-8")
         (run / "locations.conf").write_text(_template("locations.conf").template, encoding="utf-8")
-
-    def _launch(self, program: str, directory: Path) -> None:
-        run = str(directory / "run")
-        nginx = [program, "-p", run, "-e", "stderr", "-c", f"{run}/nginx.conf"]
-        guard = [sys.executable, "-m", "s3torch.harness.servers._lifeline", str(directory)]
-        foreign = foreign_variables(list(os.environ))
-        env = {name: value for name, value in os.environ.items() if name not in foreign}
-        process = ServerProcess(guard + nginx, env=env)
-        try:
-            process.wait_until(self._answers, what="the nginx origin", timeout=self._start_timeout)
-        except BaseException:
-            process.stop()
-            raise
-        self._process, self._directory = process, directory
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._ports[0], timeout=5.0)
-        try:
-            connection.request("GET", "/")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
 
 
 def _template(name: str) -> Template:

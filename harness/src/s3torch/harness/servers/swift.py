@@ -7,35 +7,27 @@ comes from the package index into an environment of its own, and keeps its data 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from s3torch.harness.servers._address import REGION, dummy_environment, foreign_variables, make_boto3_client
-from s3torch.harness.servers._process import ServerError, ServerProcess
+from s3torch.harness.servers._address import REGION
+from s3torch.harness.servers._process import ServerError
+from s3torch.harness.servers._serving import S3ProcessServer
 from s3torch.harness.servers.environment import EnvironmentSetupError, make_environment
 from s3torch.harness.servers.origin import memory_folder
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 __all__ = ["SwiftServer", "SwiftUnavailableError"]
 
 _REQUIREMENTS = ("swift>=2.35,<3",)
-_CALL_SECONDS = 30.0
 
 
 class SwiftUnavailableError(ServerError):
     """Swift cannot run here, or could not be installed; the message says what to do."""
 
 
-class SwiftServer:
+class SwiftServer(S3ProcessServer):
     """A Swift server in a process of its own; a context manager. Several can run side by side.
 
     Every exit ends the server and removes its data: leaving the block, an exception, Ctrl-C, the end of the
@@ -56,23 +48,10 @@ class SwiftServer:
     secret_key = "testing"
     """The only secret access key that is accepted."""
 
+    _title = "the Swift server"
+
     def __init__(self, *, start_timeout: float = 60.0) -> None:
-        self._start_timeout = start_timeout
-        self._process: ServerProcess | None = None
-        self._directory: Path | None = None
-        self._port = 0
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def __repr__(self) -> str:
-        return f"<SwiftServer {self.endpoint if self._process else 'stopped'}>"
+        super().__init__(start_timeout=start_timeout)
 
     @staticmethod
     def install() -> str:
@@ -95,91 +74,14 @@ class SwiftServer:
                 f"reaches one, or use moto.\n{error}"
             ) from error
 
-    @property
-    def endpoint(self) -> str:
-        """The server's URL, ``http://127.0.0.1:PORT``."""
-        if self._process is None:
-            raise ServerError("the Swift server is not running; use it as a context manager or call start()")
-        return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int:
-        """The process id of the server."""
-        if self._process is None:
-            raise ServerError("the Swift server is not running")
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start the server and wait until it answers; prefer the ``with`` statement."""
-        if self._process is not None:
-            return
+    def _launch(self) -> None:
         python = self.install()
         directory = Path(tempfile.mkdtemp(prefix="s3torch-swift-", dir=_folder_with_attributes()))
+        self._directory = directory
         script = Path(__file__).with_name("_swift_process.py")
         command = [python, "-I", str(script), str(directory), self.region, self.access_key, self.secret_key]
-        foreign = foreign_variables(list(os.environ))
-        try:
-            env = {name: value for name, value in os.environ.items() if name not in foreign}
-            process = ServerProcess(command, env=env)
-            try:
-                port_file = directory / "port"
-                process.wait_until(port_file.exists, what="the Swift server", timeout=self._start_timeout)
-                self._port = int(port_file.read_text(encoding="ascii"))
-                process.wait_until(self._answers, what="the Swift server", timeout=self._start_timeout)
-            except BaseException:
-                process.stop()
-                raise
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        self._process, self._directory = process, directory
-
-    def stop(self) -> None:
-        """End the server and remove its data; does nothing the second time."""
-        process, self._process = self._process, None
-        directory, self._directory = self._directory, None
-        if process is not None:
-            process.stop()
-        if directory is not None:
-            # The server does that itself unless it was killed.
-            shutil.rmtree(directory, ignore_errors=True)
-
-    def env(self) -> dict[str, str]:
-        """Return the variables by which any AWS client finds this server and gets in."""
-        return {
-            **dummy_environment(),
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ENDPOINT_URL_S3": self.endpoint,
-        }
-
-    def boto3_client(self) -> Any:
-        """Return a new boto3 S3 client of this server, path style, independent of the environment."""
-        return make_boto3_client(self)
-
-    def create_bucket(self, name: str) -> str:
-        """Create a bucket.
-
-        Args:
-            name: Its name, as S3's rules for names want it.
-
-        Returns:
-            The name.
-        """
-        with contextlib.closing(self.boto3_client()) as client:
-            client.create_bucket(Bucket=name)
-        return name
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_CALL_SECONDS)
-        try:
-            connection.request("GET", "/healthcheck")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
+        self._run(command, port_file=directory / "port")
+        self._wait_for("/healthcheck")
 
 
 def _folder_with_attributes() -> str:

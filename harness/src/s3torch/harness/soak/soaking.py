@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 
 from s3torch.harness.faults import Fault, FaultPlan, FaultProxy
 from s3torch.harness.servers import MotoServer, Origin
-from s3torch.harness.servers._address import foreign_variables
+from s3torch.harness.servers._address import own_environment
 from s3torch.harness.soak.events import Broken, Done, Ended, Rounded
 from s3torch.harness.soak.process import HangError, LoadError, LoadProcess
 from s3torch.harness.soak.settings import Job, Settings
@@ -154,6 +153,4 @@ def _job(settings: Settings, region: str, endpoint: str) -> Job:
 
 
 def _environment(given: dict[str, str], endpoint: str) -> dict[str, str]:
-    foreign = foreign_variables(list(os.environ))
-    own = {name: value for name, value in os.environ.items() if name not in foreign}
-    return {**own, **given, "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
+    return {**own_environment(), **given, "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
