@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -74,6 +75,17 @@ class S3Client:
         if self._engine is None:
             self._engine = make_engine(EngineContext(self._region, self._endpoint, str(self._user_agent), self._config))
         return self._engine
+
+    def preload(self) -> None:
+        """Load what the first request would load: the SDK's modules and its description of S3. Asks no store.
+
+        It takes some tenths of a second, once in a process; processes that are forked afterwards have it, too. What is
+        wrong with the configuration is left to the first request to say.
+        """
+        load = getattr(self.engine, "preload", None)
+        if load is not None:
+            with contextlib.suppress(Exception):
+                load()
 
     @property
     def region(self) -> str:

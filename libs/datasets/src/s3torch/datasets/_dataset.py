@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -51,6 +52,8 @@ class S3Dataset:
             user_agent=UserAgent([f"md/dataset#{self._style}", f"md/reader_type#{reader_type}"]),
             s3client_config=s3client_config,
         )
+        if multiprocessing.get_start_method(allow_none=True) in (None, "fork"):
+            self._client.preload()  # or each of a DataLoader's workers would, before its first sample
 
     @property
     def region(self) -> str:

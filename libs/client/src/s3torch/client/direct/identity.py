@@ -122,6 +122,10 @@ class Identity:
         value = self._botocore().get_config_variable("max_attempts")
         return config.max_attempts if value is None else max(1, int(value))
 
+    def preload(self) -> None:
+        """Load botocore and its description of S3, which a process that is forked afterwards then has."""
+        self._client(self.region, is_offline=True)
+
     def address(self, bucket: str) -> BucketAddress:
         """Return where a bucket's requests go."""
         address = self._addresses.get(bucket)
