@@ -15,6 +15,8 @@ from s3torch.harness.bench.scenarios import (
     torch_files,
 )
 
+__all__ = ["ALL_SCENARIOS"]
+
 ALL_SCENARIOS: tuple[Scenario, ...] = (
     *large.SCENARIOS,
     *torch_files.SCENARIOS,
