@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from s3torch.harness._events import EventLines
 
 __all__ = ["Case", "Collected", "Ended", "Event", "Started", "Stopped", "decode", "encode"]
 
@@ -60,22 +61,17 @@ class Stopped:
     reason: str
 
 
-Event: TypeAlias = "Collected | Started | Ended | Stopped"
+Event: TypeAlias = Collected | Started | Ended | Stopped
 
-_EVENTS: dict[str, type[Event]] = {"Collected": Collected, "Started": Started, "Ended": Ended, "Stopped": Stopped}
+_LINES = EventLines[Event](Collected, Started, Ended, Stopped, parts={"cases": Case})
 
 
 def encode(event: Event) -> str:
     """Return an event as a line."""
-    return f"{_MARK}{json.dumps([type(event).__name__, asdict(event)])}\n"
+    return _MARK + _LINES.encode(event)
 
 
 def decode(line: str) -> Event | None:
     """Return what `encode` made into a line; None where the line is something else."""
     _, mark, text = line.partition(_MARK)
-    if not mark:
-        return None
-    name, fields = json.loads(text)
-    if name == "Collected":
-        return Collected([Case(**case) for case in fields["cases"]])
-    return _EVENTS[name](**fields)
+    return _LINES.decode(text) if mark else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TypeAlias
+
+from s3torch.harness._events import EventLines
 
 __all__ = [
     "Ended",
@@ -121,27 +122,6 @@ class Failed:
 
 Event: TypeAlias = Written | Started | Step | EpochEnded | Saved | Loaded | Held | Ended | Failed
 
-_KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (Written, Started, Step, EpochEnded, Saved, Loaded, Held, Ended, Failed)
-}
-
-
-def encode(event: Event) -> str:
-    """Return an event as one line."""
-    return json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n"
-
-
-def decode(line: str) -> Event:
-    """Return the event that `encode` wrote.
-
-    Args:
-        line: One line.
-
-    Raises:
-        ValueError: It is no event.
-    """
-    fields = json.loads(line)
-    try:
-        return _KINDS[fields.pop("event")](**fields)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"not an event: {line!r}") from error
+_LINES = EventLines[Event](Written, Started, Step, EpochEnded, Saved, Loaded, Held, Ended, Failed)
+encode = _LINES.encode
+decode = _LINES.decode

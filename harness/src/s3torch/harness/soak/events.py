@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TypeAlias
 
+from s3torch.harness._events import EventLines
 from s3torch.harness.soak.watching import Sample
 
 __all__ = ["Began", "Broken", "Done", "Ended", "Event", "Rounded", "decode", "encode"]
@@ -57,27 +58,8 @@ class Ended:
     """How many there were."""
 
 
-Event = Began | Done | Broken | Rounded | Ended
-_KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in (Began, Done, Broken, Rounded, Ended)}
+Event: TypeAlias = Began | Done | Broken | Rounded | Ended
 
-
-def encode(event: Event) -> str:
-    """Return an event as one line.
-
-    Args:
-        event: The event.
-    """
-    return json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n"
-
-
-def decode(line: str) -> Event:
-    """Return the event of a line.
-
-    Args:
-        line: What `encode` wrote.
-    """
-    found = json.loads(line)
-    kind = _KINDS[found.pop("event")]
-    if kind is Rounded:
-        found["sample"] = Sample(**found["sample"])
-    return kind(**found)
+_LINES = EventLines[Event](Began, Done, Broken, Rounded, Ended, parts={"sample": Sample})
+encode = _LINES.encode
+decode = _LINES.decode
