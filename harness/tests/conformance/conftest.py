@@ -1,121 +1,72 @@
-"""An engine of each kind with its store, made once: a client costs more than most laws."""
+"""What the suites run on, made once: a server, and a client of boto3, cost more than most laws."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator
 
 import pytest
+from harness.tests.conformance.targets import GoTo, Target
 
-from s3torch.client import S3Client, S3ClientConfig
 from s3torch.client.memory import MemoryStore
-from s3torch.harness.conformance import Arrangement, Boto3Arrangement, MemoryArrangement, Recorder, StoredObject
+from s3torch.harness.conformance import Arrangement, Boto3Arrangement, EngineTap, MemoryArrangement
+from s3torch.harness.servers._address import REGION
 
-if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer, SwiftServer
-
-StoreWith: TypeAlias = Callable[[bytes, Callable[[S3Client, str, str], Any]], StoredObject]
-
-MIB = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Place:
-    """A bucket, a client of the engine under test, and the suite's own way to the store."""
-
-    bucket: str
-    client: S3Client
-    recorder: Recorder
-    arrangement: Arrangement
-
-
-@pytest.fixture(params=["memory", "moto-boto3", "moto-direct", "swift-boto3", "swift-direct"])
-def target(request: pytest.FixtureRequest) -> str:
-    """The names of a server and of an engine; "memory" is both."""
-    return str(request.param)
-
-
-@pytest.fixture
-def engine(target: str) -> str:
-    """The name of an engine."""
-    return target.rpartition("-")[2]
-
-
-@pytest.fixture
-def examples(target: str) -> int:
-    """Fewer where each request goes over a socket to a slow server."""
-    return {"memory": 25, "moto": 6, "swift": 2}[target.partition("-")[0]]
+_EXAMPLES = {"memory": 25, "moto": 6, "swift": 2}
 
 
 @pytest.fixture(scope="session")
-def moto_arrangement(moto_server: MotoServer) -> Iterator[Arrangement]:
-    """The suite's own way to moto."""
-    arrangement = Boto3Arrangement(moto_server.boto3_client())
-    yield arrangement
-    arrangement.close()
+def memory_endpoint() -> str:
+    """The endpoint of one store in memory."""
+    return f"memory://{uuid.uuid4().hex}"
 
 
 @pytest.fixture(scope="session")
-def swift_arrangement(swift_server: SwiftServer) -> Iterator[Arrangement]:
-    """The suite's own way to Swift."""
-    arrangement = Boto3Arrangement(swift_server.boto3_client())
-    yield arrangement
-    arrangement.close()
-
-
-@pytest.fixture
-def swift_credentials(swift_server: SwiftServer, dummy_aws_env: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The credentials that Swift accepts, instead of the dummy ones."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", swift_server.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", swift_server.secret_key)
-
-
-@pytest.fixture(scope="session")
-def places() -> Iterator[dict[str, Place]]:
-    """What was made so far, by target."""
-    made: dict[str, Place] = {}
+def arrangements() -> Iterator[dict[str, Arrangement]]:
+    """The suites' own ways to the servers, by name, as far as they were made."""
+    made: dict[str, Arrangement] = {}
     yield made
-    for place in made.values():
-        place.client.close()
+    for arrangement in made.values():
+        arrangement.close()
+
+
+@pytest.fixture(scope="module")
+def taps() -> Iterator[dict[tuple[str, str], EngineTap]]:
+    """Taps by endpoint and engine; each module configures its clients in one way."""
+    made: dict[tuple[str, str], EngineTap] = {}
+    yield made
+    for tap in made.values():
+        tap.close()
 
 
 @pytest.fixture
-def place(target: str, places: dict[str, Place], request: pytest.FixtureRequest) -> Place:
-    """The target's place, failing no requests."""
-    server, _, engine = target.rpartition("-")
-    if server == "swift":
-        request.getfixturevalue("swift_credentials")
-    if target not in places:
-        if target == "memory":
-            endpoint = f"memory://{uuid.uuid4().hex}"
-            arrangement: Arrangement = MemoryArrangement(MemoryStore.named(endpoint))
-        else:
-            endpoint = request.getfixturevalue(f"{server}_server").endpoint
-            arrangement = request.getfixturevalue(f"{server}_arrangement")
-        recorder = Recorder(engine)
-        config = S3ClientConfig(engine=recorder, force_path_style=True, part_size=5 * MIB, max_connections=4)
-        client = S3Client("us-east-1", endpoint=endpoint, s3client_config=config)
-        places[target] = Place(arrangement.create_bucket(), client, recorder, arrangement)
-    places[target].recorder.clear()
-    return places[target]
+def tap(target: Target, taps: dict[tuple[str, str], EngineTap]) -> EngineTap:
+    """Sees the requests of whatever has it as its engine; all share one."""
+    tap = taps.setdefault((target.endpoint, target.engine), EngineTap(target.engine, share=True))
+    tap.clear()
+    return tap
 
 
 @pytest.fixture
-def store_with(place: Place) -> StoreWith:
-    """Stores bytes as an object, to be opened by a function of client, bucket and key."""
+def go_to(
+    request: pytest.FixtureRequest,
+    memory_endpoint: str,
+    arrangements: dict[str, Arrangement],
+    dummy_aws_env: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[GoTo]:
+    """A function that starts what is needed, and lets clients find the credentials that the server accepts."""
 
-    def store(data: bytes, open_reader: Callable[[S3Client, str, str], Any]) -> StoredObject:
-        key = uuid.uuid4().hex
-        place.arrangement.put(place.bucket, key, data)
-        return StoredObject(
-            open=lambda: open_reader(place.client, place.bucket, key),
-            replace=lambda other: place.arrangement.put(place.bucket, key, other),
-            remove=lambda: place.arrangement.remove(place.bucket, key),
-            fetched=lambda: place.recorder.fetched,
-            fail=place.recorder.fail,
-            heal=place.recorder.clear,
-        )
+    def go(name: str, engine: str) -> Target:
+        if name == "memory":
+            arrangements.setdefault(name, MemoryArrangement(MemoryStore.named(memory_endpoint)))
+            return Target(memory_endpoint, REGION, engine, arrangements[name], _EXAMPLES[name])
+        server = request.getfixturevalue(f"{name}_server")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        if name not in arrangements:
+            arrangements[name] = Boto3Arrangement(server.boto3_client())
+        return Target(server.endpoint, server.region, engine, arrangements[name], _EXAMPLES[name])
 
-    return store
+    yield go
+    MemoryStore.named(memory_endpoint).clear()

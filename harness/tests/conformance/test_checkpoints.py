@@ -2,132 +2,81 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from harness.tests.conformance.targets import (
+    MIB,
+    Boto3OnMoto,
+    Boto3OnSwift,
+    DirectOnMoto,
+    DirectOnSwift,
+    InMemory,
+    Target,
+)
 
 from s3torch.client import S3ClientConfig
-from s3torch.client.memory import MemoryStore
 from s3torch.dcp import S3CheckpointCatalog, S3StorageWriter
 from s3torch.dcp.reader import S3StorageReader
-from s3torch.harness.conformance import Arrangement, CheckpointConformance, EngineTap, MemoryArrangement
+from s3torch.harness.conformance import CheckpointConformance, EngineTap
 
-if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer, SwiftServer
-    from s3torch.harness.servers._address import Server
-
-pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
-
-MIB = 1024 * 1024
+pytestmark = pytest.mark.conformance
 
 
-@pytest.fixture(scope="module")
-def taps() -> Iterator[dict[tuple[str, str], EngineTap]]:
-    """Taps by endpoint and engine, made once: a client of boto3 takes longer to make than most laws."""
-    made: dict[tuple[str, str], EngineTap] = {}
-    yield made
-    for tap in made.values():
-        tap.close()
-
-
-class Ours:
+class Storage:
     """What this project has for checkpoints, over one engine."""
 
-    def __init__(self, endpoint: str, tap: EngineTap, **options: Any) -> None:
+    def __init__(self, target: Target, tap: EngineTap, **options: Any) -> None:
         config = S3ClientConfig(engine=tap, force_path_style=True, part_size=5 * MIB, max_attempts=1)
-        self._options: dict[str, Any] = {"endpoint": endpoint, "s3client_config": config}
+        self._options: dict[str, Any] = {"endpoint": target.endpoint, "s3client_config": config}
+        self._region = target.region
         self._writing = options
 
     def writer(self, uri: str) -> S3StorageWriter:
-        return S3StorageWriter("us-east-1", uri, **self._options, **self._writing)
+        return S3StorageWriter(self._region, uri, **self._options, **self._writing)
 
     def reader(self, uri: str) -> S3StorageReader:
-        return S3StorageReader("us-east-1", uri, **self._options)
+        return S3StorageReader(self._region, uri, **self._options)
 
     def catalog(self, uri: str) -> S3CheckpointCatalog:
-        return S3CheckpointCatalog(uri, "us-east-1", **self._options)
+        return S3CheckpointCatalog(uri, self._region, **self._options)
 
 
-class TestMemory(CheckpointConformance):
-    @pytest.fixture
-    def endpoint(self) -> str:
-        return f"memory://{uuid.uuid4().hex}"
+class Ours(CheckpointConformance):
+    """What this project has for checkpoints, on one thread."""
 
     @pytest.fixture
-    def arrangement(self, endpoint: str) -> Arrangement:
-        return MemoryArrangement(MemoryStore.named(endpoint))
+    def tap(self, tap: EngineTap) -> EngineTap:
+        return tap
 
     @pytest.fixture
-    def tap(self) -> EngineTap:
-        return EngineTap("memory")
+    def storage(self, target: Target, tap: EngineTap) -> Storage:
+        return Storage(target, tap)
 
-    @pytest.fixture
-    def storage(self, endpoint: str, tap: EngineTap) -> Ours:
-        return Ours(endpoint, tap)
+
+class TestMemory(InMemory, Ours):
+    pass
 
 
 class TestMemoryWithThreads(TestMemory):
     has_catalog = False  # how many threads write is nothing to it
 
     @pytest.fixture
-    def storage(self, endpoint: str, tap: EngineTap) -> Ours:
-        return Ours(endpoint, tap, thread_count=3)
+    def storage(self, target: Target, tap: EngineTap) -> Storage:
+        return Storage(target, tap, thread_count=3)
 
 
-class OnServer(CheckpointConformance):
-    engine = ""
-
-    @pytest.fixture
-    def server(self) -> Server:
-        raise NotImplementedError
-
-    @pytest.fixture
-    def tap(self, taps: dict[tuple[str, str], EngineTap], server: Server) -> EngineTap:
-        return taps.setdefault((server.endpoint, self.engine), EngineTap(self.engine, share=self.engine == "boto3"))
-
-    @pytest.fixture
-    def storage(self, server: Server, tap: EngineTap) -> Ours:
-        return Ours(server.endpoint, tap)
+class TestBoto3OnMoto(Boto3OnMoto, Ours):
+    pass
 
 
-class OnMoto(OnServer):
-    @pytest.fixture
-    def server(self, moto_server: MotoServer) -> Server:
-        return moto_server
-
-    @pytest.fixture
-    def arrangement(self, moto_arrangement: Arrangement) -> Arrangement:
-        return moto_arrangement
+class TestDirectOnMoto(DirectOnMoto, Ours):
+    pass
 
 
-class TestBoto3OnMoto(OnMoto):
-    engine = "boto3"
+class TestBoto3OnSwift(Boto3OnSwift, Ours):
+    pass
 
 
-class TestDirectOnMoto(OnMoto):
-    engine = "direct"
-
-
-@pytest.mark.usefixtures("swift_credentials")
-class OnSwift(OnServer):
-    @pytest.fixture
-    def server(self, swift_server: SwiftServer) -> Server:
-        return swift_server
-
-    @pytest.fixture
-    def arrangement(self, swift_arrangement: Arrangement) -> Arrangement:
-        return swift_arrangement
-
-
-class TestBoto3OnSwift(OnSwift):
-    engine = "boto3"
-
-
-class TestDirectOnSwift(OnSwift):
-    engine = "direct"
-
-
-# pytest collects classes by their name: the shared parts are none of its own.
-del OnServer, OnMoto, OnSwift
+class TestDirectOnSwift(DirectOnSwift, Ours):
+    pass

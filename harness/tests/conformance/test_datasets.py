@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import pytest
+from harness.tests.conformance.targets import (
+    Boto3OnMoto,
+    Boto3OnSwift,
+    DirectOnMoto,
+    DirectOnSwift,
+    InMemory,
+    Target,
+)
 
 from s3torch.client import S3ClientConfig
-from s3torch.client.memory import MemoryStore
 from s3torch.datasets import S3IterableDataset, S3MapDataset
-from s3torch.harness.conformance import (
-    Arrangement,
-    IterableDatasetConformance,
-    MakeDataset,
-    MapDatasetConformance,
-    MemoryArrangement,
-)
+from s3torch.harness.conformance import IterableDatasetConformance, MakeDataset, MapDatasetConformance
 from s3torch.readers import S3ReaderConstructor
 
-if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer, SwiftServer
-
-pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
+pytestmark = pytest.mark.conformance
 
 WINDOW = 6
 
 
-def maker(style: Any, endpoint: str, engine: str, **others: Any) -> MakeDataset:
-    config = S3ClientConfig(engine=engine, force_path_style=True, window=WINDOW, operation_timeout=60)
+def maker(style: Any, target: Target, **others: Any) -> MakeDataset:
+    config = S3ClientConfig(engine=target.engine, force_path_style=True, window=WINDOW, operation_timeout=60)
 
     def make(bucket: str, prefix: str, transform: Callable[[Any], Any], *, share: bool = False) -> Any:
         options = {"enable_sharding": True} if share else {}
         return style.from_prefix(
             f"s3://{bucket}/{prefix}",
-            region="us-east-1",
-            endpoint=endpoint,
+            region=target.region,
+            endpoint=target.endpoint,
             transform=transform,
             s3client_config=config,
             **options,
@@ -46,110 +43,82 @@ def maker(style: Any, endpoint: str, engine: str, **others: Any) -> MakeDataset:
     return make
 
 
-class InMemory:
-    is_seen_by_other_processes = False
+class Maps(MapDatasetConformance):
+    """The dataset by index of this project."""
+
     reads_ahead = WINDOW
 
     @pytest.fixture
-    def endpoint(self) -> Iterator[str]:
-        endpoint = f"memory://{uuid.uuid4().hex}"
-        yield endpoint
-        MemoryStore.named(endpoint).clear()
+    def make_dataset(self, target: Target) -> MakeDataset:
+        return maker(S3MapDataset, target)
+
+
+class Iterables(IterableDatasetConformance):
+    """The dataset to iterate over."""
+
+    reads_ahead = WINDOW
 
     @pytest.fixture
-    def arrangement(self, endpoint: str) -> Arrangement:
-        return MemoryArrangement(MemoryStore.named(endpoint))
+    def make_dataset(self, target: Target) -> MakeDataset:
+        return maker(S3IterableDataset, target)
 
 
-class TestMapInMemory(InMemory, MapDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, endpoint: str) -> MakeDataset:
-        return maker(S3MapDataset, endpoint, "memory")
+class OnServer:
+    """What takes long on a server."""
+
+    long_listing = 0
 
 
-class TestIterableInMemory(InMemory, IterableDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, endpoint: str) -> MakeDataset:
-        return maker(S3IterableDataset, endpoint, "memory")
+class OnlyForks(OnServer):
+    """What is no fork starts with no connections, whatever the engine: one engine is enough."""
+
+    start_methods: ClassVar[tuple[str, ...]] = ("fork",)
 
 
-class TestIterableOfRangesInMemory(InMemory, IterableDatasetConformance):
+class TestMapInMemory(InMemory, Maps):
+    pass
+
+
+class TestIterableInMemory(InMemory, Iterables):
+    pass
+
+
+class TestIterableOfRangesInMemory(InMemory, Iterables):
     """Readers of ranges are not fetched ahead: another way through the dataset."""
 
     @pytest.fixture
-    def make_dataset(self, endpoint: str) -> MakeDataset:
+    def make_dataset(self, target: Target) -> MakeDataset:
         constructor = S3ReaderConstructor.range_based(buffer_size=1000)
-        return maker(S3IterableDataset, endpoint, "memory", reader_constructor=constructor)
+        return maker(S3IterableDataset, target, reader_constructor=constructor)
 
 
-class OnMoto:
-    engine = ""
-    reads_ahead = WINDOW
-    long_listing = 0
-
-    @pytest.fixture
-    def arrangement(self, moto_arrangement: Arrangement) -> Arrangement:
-        return moto_arrangement
+class TestMapDirectOnMoto(OnServer, DirectOnMoto, Maps):
+    pass
 
 
-class TestMapDirectOnMoto(OnMoto, MapDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, moto_server: MotoServer) -> MakeDataset:
-        return maker(S3MapDataset, moto_server.endpoint, "direct")
+class TestIterableDirectOnMoto(OnServer, DirectOnMoto, Iterables):
+    pass
 
 
-class TestIterableDirectOnMoto(OnMoto, IterableDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, moto_server: MotoServer) -> MakeDataset:
-        return maker(S3IterableDataset, moto_server.endpoint, "direct")
+class TestMapBoto3OnMoto(OnlyForks, Boto3OnMoto, Maps):
+    pass
 
 
-class TestMapBoto3OnMoto(OnMoto, MapDatasetConformance):
-    start_methods = ("fork",)  # what is no fork starts with no connections, whatever the engine
-
-    @pytest.fixture
-    def make_dataset(self, moto_server: MotoServer) -> MakeDataset:
-        return maker(S3MapDataset, moto_server.endpoint, "boto3")
+class TestIterableBoto3OnMoto(OnlyForks, Boto3OnMoto, Iterables):
+    pass
 
 
-class TestIterableBoto3OnMoto(OnMoto, IterableDatasetConformance):
-    start_methods = ("fork",)
-
-    @pytest.fixture
-    def make_dataset(self, moto_server: MotoServer) -> MakeDataset:
-        return maker(S3IterableDataset, moto_server.endpoint, "boto3")
+class TestMapDirectOnSwift(OnServer, DirectOnSwift, Maps):
+    pass
 
 
-@pytest.mark.usefixtures("swift_credentials")
-class OnSwift:
-    reads_ahead = WINDOW
-    long_listing = 0
-    start_methods: ClassVar[tuple[str, ...]] = ("fork",)  # each takes seconds, and moto has seen them all
-
-    @pytest.fixture
-    def arrangement(self, swift_arrangement: Arrangement) -> Arrangement:
-        return swift_arrangement
+class TestIterableDirectOnSwift(OnServer, DirectOnSwift, Iterables):
+    pass
 
 
-class TestMapDirectOnSwift(OnSwift, MapDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
-        return maker(S3MapDataset, swift_server.endpoint, "direct")
+class TestMapBoto3OnSwift(OnServer, Boto3OnSwift, Maps):
+    pass
 
 
-class TestIterableDirectOnSwift(OnSwift, IterableDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
-        return maker(S3IterableDataset, swift_server.endpoint, "direct")
-
-
-class TestMapBoto3OnSwift(OnSwift, MapDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
-        return maker(S3MapDataset, swift_server.endpoint, "boto3")
-
-
-class TestIterableBoto3OnSwift(OnSwift, IterableDatasetConformance):
-    @pytest.fixture
-    def make_dataset(self, swift_server: SwiftServer) -> MakeDataset:
-        return maker(S3IterableDataset, swift_server.endpoint, "boto3")
+class TestIterableBoto3OnSwift(OnServer, Boto3OnSwift, Iterables):
+    pass

@@ -2,27 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pytest
+from harness.tests.conformance.targets import MIB, OnEveryTarget, Target
 
-from s3torch.client import S3Client
+from s3torch.client import S3Client, S3ClientConfig
 from s3torch.harness.conformance import (
     DCPConformance,
     ReaderConformance,
+    Recorder,
     StoredObject,
     StoreItems,
     StoreObject,
 )
 from s3torch.readers import DCPOptimizedS3Reader, ItemRange, S3Reader, S3ReaderConstructor, open_reader
 
-pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("dummy_aws_env")]
+pytestmark = pytest.mark.conformance
 
 StoreWith: TypeAlias = Callable[[bytes, Callable[[S3Client, str, str], Any]], StoredObject]
 
 
-class TestSequential(ReaderConformance):
+@dataclass(frozen=True)
+class Place:
+    """A client whose requests are counted."""
+
+    client: S3Client
+    recorder: Recorder
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[dict[tuple[str, str], Place]]:
+    """What was made so far, by endpoint and engine."""
+    made: dict[tuple[str, str], Place] = {}
+    yield made
+    for place in made.values():
+        place.client.close()
+
+
+@pytest.fixture
+def store_with(target: Target, places: dict[tuple[str, str], Place]) -> StoreWith:
+    """Stores bytes as an object, to be opened by a function of client, bucket and key."""
+    name = (target.endpoint, target.engine)
+    if name not in places:
+        recorder = Recorder(target.engine)
+        config = S3ClientConfig(engine=recorder, force_path_style=True, part_size=5 * MIB, max_connections=4)
+        places[name] = Place(S3Client(target.region, endpoint=target.endpoint, s3client_config=config), recorder)
+    client, recorder = places[name].client, places[name].recorder
+    recorder.clear()
+    arrangement = target.arrangement
+    bucket = arrangement.create_bucket()
+
+    def store(data: bytes, open_one: Callable[[S3Client, str, str], Any]) -> StoredObject:
+        key = uuid.uuid4().hex
+        arrangement.put(bucket, key, data)
+        return StoredObject(
+            open=lambda: open_one(client, bucket, key),
+            replace=lambda other: arrangement.put(bucket, key, other),
+            remove=lambda: arrangement.remove(bucket, key),
+            fetched=lambda: recorder.fetched,
+            fail=recorder.fail,
+            heal=recorder.clear,
+        )
+
+    return store
+
+
+class TestSequential(OnEveryTarget, ReaderConformance):
     slack = 256 * 1024  # the first piece a stream fetches
 
     @pytest.fixture
@@ -30,21 +79,21 @@ class TestSequential(ReaderConformance):
         return lambda data: store_with(data, open_reader)
 
 
-class TestRanged(ReaderConformance):
-    slack = 8 * 1024 * 1024
+class TestRanged(OnEveryTarget, ReaderConformance):
+    slack = 8 * MIB
 
     @pytest.fixture
     def store_object(self, store_with: StoreWith) -> StoreObject:
         return lambda data: store_with(data, open_ranged(None))
 
 
-class TestRangedWithoutBuffer(ReaderConformance):
+class TestRangedWithoutBuffer(OnEveryTarget, ReaderConformance):
     @pytest.fixture
     def store_object(self, store_with: StoreWith) -> StoreObject:
         return lambda data: store_with(data, open_ranged(0))
 
 
-class TestRangedWithSmallBuffer(ReaderConformance):
+class TestRangedWithSmallBuffer(OnEveryTarget, ReaderConformance):
     slack = 10_000
 
     @pytest.fixture
@@ -52,7 +101,7 @@ class TestRangedWithSmallBuffer(ReaderConformance):
         return lambda data: store_with(data, open_ranged(10_000))
 
 
-class TestDCPOptimized(DCPConformance):
+class TestDCPOptimized(OnEveryTarget, DCPConformance):
     @pytest.fixture
     def store_items(self, store_with: StoreWith) -> StoreItems:
         def store(data: bytes, items: Sequence[tuple[int, int]], max_gap_size: float) -> StoredObject:

@@ -14,6 +14,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint import StorageReader, StorageWriter
 
 from s3torch.harness.conformance._checkpoint_states import State, blank, differences
+from s3torch.harness.conformance._laws import Laws
 from s3torch.harness.conformance.arrangement import Arrangement
 from s3torch.harness.conformance.tapping import RequestTap
 
@@ -156,18 +157,13 @@ class Checkpoints:
             path.write_bytes(self.arrangement.get(self.bucket, f"{name}/{key}") or b"")
 
 
-class CheckpointLaws:
+class CheckpointLaws(Laws):
     """Fixtures to supply and capabilities to declare; see `CheckpointConformance`."""
 
     has_catalog: ClassVar[bool] = True
     """Whether there is a catalogue."""
     commits_once: ClassVar[bool] = True
     """Whether a save puts ``.metadata`` in one request, its last, without a copy or a temporary name."""
-
-    @pytest.fixture
-    def arrangement(self) -> Arrangement:
-        """The suite's own way to the store, independent of the subject."""
-        raise NotImplementedError("supply the fixture 'arrangement'")
 
     @pytest.fixture
     def tap(self) -> RequestTap:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 import pytest
 from torch.utils.data import DataLoader
 
+from s3torch.harness.conformance._laws import StartingLaws
 from s3torch.harness.conformance.arrangement import Arrangement, make_bytes
 
 __all__ = [
@@ -21,8 +22,6 @@ __all__ = [
     "load",
     "make_bucket",
     "open_sockets",
-    "read_in_process",
-    "read_sample",
 ]
 
 PREFIX = "train/"
@@ -76,40 +75,13 @@ def make_bucket(arrangement: Arrangement) -> str:
     return bucket
 
 
-def read_sample(reader: Any) -> tuple[str, bytes]:
-    """Make a sample of an object's reader."""
-    return reader.key, bytes(reader.read())
-
-
-def read_in_process(reader: Any) -> tuple[str, bytes, int]:
-    """Make a sample that also tells which process made it."""
-    return (*read_sample(reader), os.getpid())
-
-
-class DatasetLaws:
+class DatasetLaws(StartingLaws):
     """Fixtures to supply and capabilities to declare; see `MapDatasetConformance`, `IterableDatasetConformance`."""
 
     reads_ahead: ClassVar[int] = 64
     """Objects that the dataset at hand may hold ahead of the one it gave last."""
     long_listing: ClassVar[int] = 1100
     """Objects of the longest listing; 0 spares a slow server, and skips the law that needs more than a page."""
-    is_seen_by_other_processes: ClassVar[bool] = True
-    """Whether a spawned process finds the same objects."""
-    start_methods: ClassVar[tuple[str, ...]] = ("fork", "spawn", "forkserver")
-    """How workers are started; what the platform or the store cannot do is skipped."""
-    broken_by_server: ClassVar[Mapping[str, str]] = {}
-    """Laws that cannot hold whatever the dataset does: name of the test to what the server gets wrong."""
-
-    @pytest.fixture(autouse=True)
-    def _skip_what_the_server_breaks(self, request: pytest.FixtureRequest) -> None:
-        reason = self.broken_by_server.get(request.function.__name__)
-        if reason is not None:
-            pytest.skip(f"the server at hand breaks this law: {reason}")
-
-    @pytest.fixture
-    def arrangement(self) -> Arrangement:
-        """The suite's own way to the store, independent of the subject."""
-        raise NotImplementedError("supply the fixture 'arrangement'")
 
     @pytest.fixture
     def make_dataset(self) -> MakeDataset:
@@ -132,16 +104,20 @@ def load(dataset: Any, workers: int, method: str | None = None, **options: Any) 
         # Of more workers than cores; and of forking beside threads, which is what is tested.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         warnings.filterwarnings("ignore", "This process", DeprecationWarning)
-        return list(
-            DataLoader(
-                dataset,
-                num_workers=workers,
-                collate_fn=list,
-                multiprocessing_context=method,
-                timeout=_LOADER_SECONDS if workers else 0,
-                **{"batch_size": 4, **options},
-            )
+        loader = DataLoader(
+            dataset,
+            num_workers=workers,
+            collate_fn=list,
+            multiprocessing_context=method,
+            timeout=_LOADER_SECONDS if workers else 0,
+            **{"batch_size": 4, **options},
         )
+        try:
+            return list(loader)
+        except BaseException as error:
+            # What the error refers to would keep the workers alive, and a later collection wait five seconds for each.
+            traceback.clear_frames(error.__traceback__)
+            raise
 
 
 def open_sockets() -> int | None:

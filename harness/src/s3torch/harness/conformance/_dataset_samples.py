@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from s3torch.client import BucketNotFoundError, ObjectChangedError, ObjectNotFoundError
-from s3torch.harness.conformance._dataset_laws import OBJECTS, PREFIX, DatasetLaws, MakeDataset, load, read_sample
+from s3torch.harness._law_processes import read_sample
+from s3torch.harness.conformance._dataset_laws import OBJECTS, PREFIX, DatasetLaws, MakeDataset, load
 from s3torch.harness.conformance.arrangement import Arrangement, make_bytes
 
 __all__ = ["SampleLaws"]

@@ -14,13 +14,13 @@ import pytest
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from s3torch.client import ObjectNotFoundError
+from s3torch.harness._law_processes import read_sample
 from s3torch.harness.conformance._dataset_laws import (
     OBJECTS,
     PREFIX,
     MakeDataset,
     load,
     open_sockets,
-    read_sample,
 )
 from s3torch.harness.conformance._dataset_samples import SampleLaws
 from s3torch.harness.conformance.arrangement import Arrangement

@@ -16,43 +16,29 @@ import torch.distributed
 from torch.utils.data import DataLoader
 
 from s3torch.client import ObjectNotFoundError
+from s3torch.harness._law_processes import read_in_process, read_sample
 from s3torch.harness.conformance._dataset_laws import (
     OBJECTS,
     PREFIX,
-    DatasetLaws,
     MakeDataset,
     load,
-    read_in_process,
-    read_sample,
 )
 from s3torch.harness.conformance._dataset_styles import IterableLaws, MapLaws
+from s3torch.harness.conformance._laws import START_METHODS
 from s3torch.harness.conformance.arrangement import Arrangement
 
 __all__ = ["IterableWorkerLaws", "MapWorkerLaws"]
 
 _EVERY = list(OBJECTS.items())
-_START_METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 _WORLD_SIZE = 2
 _RANK_SECONDS = 90.0
 
 
-class _Starting(DatasetLaws):
-    """Which workers can be started here."""
-
-    def startable(self, method: str) -> str:
-        """Return the start method, or skip the law where it cannot be had."""
-        if method not in multiprocessing.get_all_start_methods() or method not in self.start_methods:
-            pytest.skip(f"no {method} here")
-        if method != "fork" and not self.is_seen_by_other_processes:
-            pytest.skip("the store lives in its process")
-        return method
-
-
-class MapWorkerLaws(MapLaws, _Starting):
+class MapWorkerLaws(MapLaws):
     """Batches made by workers."""
 
     @pytest.mark.timeout(300)  # importing torch in every worker takes long on a busy machine
-    @_START_METHODS
+    @START_METHODS
     def test_workers_give_every_sample_in_order(self, make_dataset: MakeDataset, bucket: str, method: str) -> None:
         """However workers start, and with the dataset used before: every batch in order, and the parent goes on."""
         self.startable(method)
@@ -75,11 +61,11 @@ class MapWorkerLaws(MapLaws, _Starting):
         _check_error_in_worker(dataset, gone)
 
 
-class IterableWorkerLaws(IterableLaws, _Starting):
+class IterableWorkerLaws(IterableLaws):
     """Objects shared out among workers and ranks."""
 
     @pytest.mark.timeout(300)  # importing torch in every worker takes long on a busy machine
-    @_START_METHODS
+    @START_METHODS
     def test_workers_share_out_the_objects(self, make_dataset: MakeDataset, bucket: str, method: str) -> None:
         """However workers start, and with an iterator open in the parent: each object goes to one of them, in order."""
         self.startable(method)

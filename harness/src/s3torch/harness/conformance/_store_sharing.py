@@ -9,11 +9,12 @@ import threading
 import time
 import traceback
 import warnings
-from multiprocessing.connection import Connection
 
 import pytest
 
 from s3torch.client import CredentialsError, GetRequest, S3Client, S3ConnectionError
+from s3torch.harness._law_processes import read_and_send
+from s3torch.harness.conformance._laws import START_METHODS
 from s3torch.harness.conformance._store_laws import StoreLaws
 from s3torch.harness.conformance.arrangement import Arrangement, Connect, make_bytes
 
@@ -80,7 +81,7 @@ class SharingLaws(StoreLaws):
             assert client.read(bucket, "k") == b"data"
             client.close()
 
-    @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+    @START_METHODS
     def test_a_used_client_goes_to_other_processes(
         self, client: S3Client, arrangement: Arrangement, bucket: str, method: str
     ) -> None:
@@ -88,12 +89,7 @@ class SharingLaws(StoreLaws):
 
         As `torch.utils.data.DataLoader` does with its workers, however it starts them.
         """
-        if method not in multiprocessing.get_all_start_methods():
-            pytest.skip(f"no {method} on this platform")
-        if method != "fork" and not self.is_seen_by_other_processes:
-            pytest.skip("the store lives in its process")
-        if method not in self.start_methods:
-            pytest.skip(f"{method} is tried on another store")
+        self.startable(method)
         data = make_bytes(300_000)
         arrangement.put(bucket, "k", data)
         assert client.read(bucket, "k") == data
@@ -104,7 +100,7 @@ class SharingLaws(StoreLaws):
 
         receiver, sender = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context(method).Process(  # type: ignore[attr-defined]  # of each context
-            target=_read_in_child, args=(client, bucket, sender), daemon=True
+            target=read_and_send, args=(client, bucket, "k", sender), daemon=True
         )
         with warnings.catch_warnings():
             # Python warns of forking beside threads (of torch, of the harness); that it works is what is tested.
@@ -164,15 +160,3 @@ class SharingLaws(StoreLaws):
         with connect() as client, pytest.raises(CredentialsError) as caught:
             client.read(bucket, "k")
         assert _SECRET not in str(caught.value) + repr(caught.value)
-
-
-def _read_in_child(client: S3Client, bucket: str, sender: Connection) -> None:
-    try:
-        found: object = client.read(bucket, "k")
-        many = [bytes(result.data) for result in client.get_many([GetRequest(bucket, "k")] * 3)]
-        if many != [found] * 3:
-            found = "get_many gave other bytes than read"
-    except BaseException:  # noqa: BLE001  # shown in the parent's assertion
-        found = traceback.format_exc()
-    sender.send(found)
-    sender.close()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import pytest
 
+from s3torch.harness.conformance._laws import Laws
 from s3torch.harness.conformance.arrangement import Arrangement
 from s3torch.harness.conformance.tapping import RequestTap
 
@@ -32,26 +33,13 @@ class OpenWriter(Protocol):
         ...
 
 
-class WriterLaws:
+class WriterLaws(Laws):
     """Fixtures to supply and capabilities to declare; see `WriterConformance`."""
 
     part_size: ClassVar[int] = 8 * MIB
     """Bytes that the writer at hand sends in one request; the laws write several times as many."""
     lists_uploads: ClassVar[bool] = True
     """Whether the arrangement can tell which multipart uploads were left unfinished."""
-    broken_by_server: ClassVar[Mapping[str, str]] = {}
-    """Laws that cannot hold whatever the writer does: name of the test to what the server gets wrong."""
-
-    @pytest.fixture(autouse=True)
-    def _skip_what_the_server_breaks(self, request: pytest.FixtureRequest) -> None:
-        reason = self.broken_by_server.get(request.function.__name__)
-        if reason is not None:
-            pytest.skip(f"the server at hand breaks this law: {reason}")
-
-    @pytest.fixture
-    def arrangement(self) -> Arrangement:
-        """The suite's own way to the store, independent of the subject."""
-        raise NotImplementedError("supply the fixture 'arrangement'")
 
     @pytest.fixture
     def open_writer(self) -> OpenWriter:
@@ -62,11 +50,6 @@ class WriterLaws:
     def tap(self) -> RequestTap | None:
         """Sees and breaks off the subject's requests, such as an `EngineTap`; None skips the laws that need it."""
         return None
-
-    @pytest.fixture
-    def bucket(self, arrangement: Arrangement) -> str:
-        """An empty bucket."""
-        return arrangement.create_bucket()
 
     @pytest.fixture
     def examples(self) -> int:

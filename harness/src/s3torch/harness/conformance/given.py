@@ -70,12 +70,6 @@ def given_declaration(request: pytest.FixtureRequest, given_options: Options, gi
     request.cls.declare(given_options, given_facts)
 
 
-@pytest.fixture
-def given_examples(given_options: Options) -> int:
-    """Fewer where each request goes over a socket."""
-    return 25 if given_options.engine == "memory" else 6
-
-
 @pytest.fixture(scope="session")
 def given_reader_places() -> Iterator[list[ReaderPlace]]:
     """What readers under test share, once it is made."""
@@ -107,7 +101,21 @@ def given_taps() -> Iterator[list[EngineTap]]:
         tap.close()
 
 
-class TestGivenReader(ReaderConformance):
+class _Given:
+    """What the suites below have in common, ahead of what they would do by themselves."""
+
+    @pytest.fixture
+    def examples(self, given_options: Options) -> int:
+        """How many sequences are tried: fewer where each request goes over a socket."""
+        return 25 if given_options.engine == "memory" else 6
+
+    @pytest.fixture
+    def arrangement(self, s3_arrangement: Arrangement) -> Arrangement:
+        """The suite's own way to the store."""
+        return s3_arrangement
+
+
+class TestGivenReader(_Given, ReaderConformance):
     """The readers that ``--s3-reader`` names, as `s3torch.readers.open_reader` opens them."""
 
     subject: ClassVar[str] = "reader"
@@ -118,25 +126,20 @@ class TestGivenReader(ReaderConformance):
         cls.slack = options.slack
 
     @pytest.fixture
-    def examples(self, given_examples: int) -> int:
-        """How many sequences are tried."""
-        return given_examples
-
-    @pytest.fixture
     def store_object(
-        self, given_reader: Callable[..., Any], given_reader_place: ReaderPlace, s3_arrangement: Arrangement
+        self, given_reader: Callable[..., Any], given_reader_place: ReaderPlace, arrangement: Arrangement
     ) -> StoreObject:
         """Stores bytes under a key of their own, and opens them with the reader."""
-        bucket = s3_arrangement.create_bucket()
+        bucket = arrangement.create_bucket()
         client, recorder = given_reader_place.client, given_reader_place.recorder
 
         def store(data: bytes) -> StoredObject:
             key = uuid.uuid4().hex
-            s3_arrangement.put(bucket, key, data)
+            arrangement.put(bucket, key, data)
             stored = StoredObject(
                 open=lambda: open_reader(client, bucket, key, reader_constructor=given_reader),
-                replace=lambda other: s3_arrangement.put(bucket, key, other),
-                remove=lambda: s3_arrangement.remove(bucket, key),
+                replace=lambda other: arrangement.put(bucket, key, other),
+                remove=lambda: arrangement.remove(bucket, key),
             )
             if not self._reads_through(recorder, stored, data):
                 return stored
@@ -166,7 +169,7 @@ class TestGivenReader(ReaderConformance):
         return was_asked or got != data[:1]
 
 
-class TestGivenWriter(WriterConformance):
+class TestGivenWriter(_Given, WriterConformance):
     """What the function that ``--s3-writer`` names makes of a client, a bucket and a key."""
 
     subject: ClassVar[str] = "writer"
@@ -177,16 +180,6 @@ class TestGivenWriter(WriterConformance):
         cls.part_size = _PART_SIZE
         cls.lists_uploads = facts.lists_uploads
         cls.broken_by_server = facts.broken_for_writers
-
-    @pytest.fixture
-    def examples(self, given_examples: int) -> int:
-        """How many sequences are tried."""
-        return given_examples
-
-    @pytest.fixture
-    def arrangement(self, s3_arrangement: Arrangement) -> Arrangement:
-        """The suite's own way to the store."""
-        return s3_arrangement
 
     @pytest.fixture
     def tap(self, given_options: Options, given_taps: list[EngineTap]) -> RequestTap:
@@ -205,7 +198,7 @@ class TestGivenWriter(WriterConformance):
         return lambda bucket, key: factory(client, bucket, key)
 
 
-class TestGivenEngine(StoreConformance):
+class TestGivenEngine(_Given, StoreConformance):
     """The engine that ``--s3-engine`` names, and with it the store that it talks to."""
 
     subject: ClassVar[str] = "engine"
@@ -219,16 +212,6 @@ class TestGivenEngine(StoreConformance):
         cls.has_tags = facts.has_tags
         cls.refused_keys = facts.refused_keys
         cls.broken_by_server = facts.broken_for_engines
-
-    @pytest.fixture
-    def examples(self, given_examples: int) -> int:
-        """How many sequences are tried."""
-        return given_examples
-
-    @pytest.fixture
-    def arrangement(self, s3_arrangement: Arrangement) -> Arrangement:
-        """The suite's own way to the store."""
-        return s3_arrangement
 
     @pytest.fixture
     def connect(self, s3_connect: Connect) -> Connect:

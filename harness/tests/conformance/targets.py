@@ -1,0 +1,121 @@
+"""The servers and engines that the suites run on: a test class is one of these, and a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import pytest
+
+from s3torch.harness.conformance import Arrangement
+from s3torch.harness.conformance._known_servers import MOTO, SWIFT, ServerFacts
+
+__all__ = [
+    "MIB",
+    "Boto3OnMoto",
+    "Boto3OnSwift",
+    "DirectOnMoto",
+    "DirectOnSwift",
+    "GoTo",
+    "InMemory",
+    "OnEveryTarget",
+    "Target",
+]
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running server, an engine to reach it with, and the suites' own way to it."""
+
+    endpoint: str
+    region: str
+    engine: str
+    arrangement: Arrangement
+    examples: int
+    """How many sequences are tried: fewer where each request goes over a socket to a slow server."""
+
+
+GoTo: TypeAlias = Callable[[str, str], Target]
+"""Starts what is needed, by the names of a server and of an engine; the fixture ``go_to``."""
+
+
+class _OnTarget:
+    """Fixtures of suites, ahead of the suites' own."""
+
+    server: ClassVar[str] = ""
+    engine: ClassVar[str] = ""
+
+    @pytest.fixture
+    def target(self, go_to: GoTo) -> Target:
+        return go_to(self.server, self.engine)
+
+    @pytest.fixture
+    def arrangement(self, target: Target) -> Arrangement:
+        return target.arrangement
+
+    @pytest.fixture
+    def examples(self, target: Target) -> int:
+        return target.examples
+
+
+class OnEveryTarget(_OnTarget):
+    """For suites that ask nothing of the server: one class, and every law as often as there are targets."""
+
+    @pytest.fixture(
+        params=[
+            ("memory", "memory"),
+            ("moto", "boto3"),
+            ("moto", "direct"),
+            ("swift", "boto3"),
+            ("swift", "direct"),
+        ],
+        ids="-".join,
+    )
+    def target(self, request: pytest.FixtureRequest, go_to: GoTo) -> Target:
+        return go_to(*request.param)
+
+
+class InMemory(_OnTarget):
+    server = "memory"
+    engine = "memory"
+    is_networked = False
+    is_seen_by_other_processes = False
+
+
+def _broken(facts: ServerFacts) -> Mapping[str, str]:
+    return {**facts.broken_for_engines, **facts.broken_for_writers}
+
+
+class _OnMoto(_OnTarget):
+    server = "moto"
+    refused_keys = MOTO.refused_keys
+    broken_by_server = _broken(MOTO)
+
+
+class Boto3OnMoto(_OnMoto):
+    engine = "boto3"
+
+
+class DirectOnMoto(_OnMoto):
+    engine = "direct"
+
+
+class _OnSwift(_OnTarget):
+    server = "swift"
+    checks_credentials = SWIFT.checks_credentials
+    has_storage_classes = SWIFT.has_storage_classes
+    has_tags = SWIFT.has_tags
+    refused_keys = SWIFT.refused_keys
+    broken_by_server = _broken(SWIFT)
+    start_methods: ClassVar[tuple[str, ...]] = ("fork",)  # each takes seconds, and moto has seen them all
+
+
+class Boto3OnSwift(_OnSwift):
+    engine = "boto3"
+
+
+class DirectOnSwift(_OnSwift):
+    engine = "direct"
