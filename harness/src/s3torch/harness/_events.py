@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Generic, TypeVar
 
-__all__ = ["EventLines"]
+__all__ = ["EventLines", "EventWriter"]
 
 _Event = TypeVar("_Event")
+_PARENT_GONE = 3
 
 
 class EventLines(Generic[_Event]):
@@ -53,3 +56,30 @@ class EventLines(Generic[_Event]):
         if part is None:
             return value
         return [part(**each) for each in value] if isinstance(value, list) else part(**value)
+
+
+class EventWriter(Generic[_Event]):
+    """Tells the parent events on standard output, from any thread; what anything else prints goes to standard error.
+
+    Forked copies of the process tell nothing.
+
+    Args:
+        encode: Makes an event into a line.
+    """
+
+    def __init__(self, encode: Callable[[_Event], str]) -> None:
+        self._encode = encode
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def __call__(self, event: _Event) -> None:
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            try:
+                self._out.write(self._encode(event))
+                self._out.flush()
+            except OSError:  # nobody listens any more: no clean-up can matter, and none may hang
+                os._exit(_PARENT_GONE)

@@ -5,17 +5,14 @@ It holds no thread to watch its parent: it tells of every step, and a parent tha
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import TextIO
 
 from s3torch.client import S3Exception
+from s3torch.harness._events import EventWriter
 from s3torch.harness.demo.events import Event, Failed, encode
 from s3torch.harness.demo.settings import Job
 
 __all__ = ["main"]
-
-PARENT_GONE = 3
 
 
 def main(arguments: list[str]) -> int:
@@ -27,15 +24,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit status.
     """
-    out = _take_standard_output()
-
-    def emit(event: Event) -> None:
-        try:
-            out.write(encode(event))
-            out.flush()
-        except OSError:  # nobody listens any more: no clean-up can matter, and none may hang
-            os._exit(PARENT_GONE)
-
+    emit = EventWriter[Event](encode)
     job = Job.from_json(arguments[0])
     try:
         if job.task == "write":
@@ -56,13 +45,6 @@ def _in_one_line(error: S3Exception) -> str:
     """Return what an error says; from a DataLoader worker a whole traceback, with the error in its last line."""
     said = error.message if "Traceback" in error.message else str(error)
     return said.strip().splitlines()[-1].removeprefix("s3torch.client.errors.")
-
-
-def _take_standard_output() -> TextIO:
-    """Return standard output for events alone; what anything else prints goes to standard error."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return out
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ __all__ = ["Head", "Stream", "body_pieces", "read_head"]
 
 RECEIVE = 256 * 1024
 _LONGEST_HEAD = 256 * 1024
+_ENDED = "the connection ended within a body"
 
 
 class Stream:
@@ -126,38 +127,36 @@ def body_pieces(stream: Stream, head: Head, *, until_close: bool = False) -> Ite
     if head.is_chunked:
         yield from _chunks(stream)
     elif head.length is not None:
-        left = head.length
-        while left:
-            data = stream.read(left)
-            if not data:
-                raise ConnectionResetError("the connection ended within a body")
-            left -= len(data)
-            yield data
+        yield from _exactly(stream, head.length)
     elif until_close:
         while data := stream.read():
             yield data
 
 
 def _chunks(stream: Stream) -> Iterator[bytes]:
-    while True:
-        line = stream.read_until(b"\r\n")
-        if line is None:
-            raise ConnectionResetError("the connection ended within a body")
+    size = -1
+    while size:
+        line = _line(stream)
         yield line + b"\r\n"
-        left = int(line.partition(b";")[0], 16)
-        if not left:
-            break
-        left += 2  # the line's end
-        while left:
-            data = stream.read(left)
-            if not data:
-                raise ConnectionResetError("the connection ended within a body")
-            left -= len(data)
-            yield data
-    while True:  # trailers, up to an empty line
-        line = stream.read_until(b"\r\n")
-        if line is None:
-            raise ConnectionResetError("the connection ended within a body")
+        size = int(line.partition(b";")[0], 16)
+        if size:
+            yield from _exactly(stream, size + 2)  # with the line's end
+    while line:  # trailers, up to an empty line
+        line = _line(stream)
         yield line + b"\r\n"
-        if not line:
-            return
+
+
+def _line(stream: Stream) -> bytes:
+    line = stream.read_until(b"\r\n")
+    if line is None:
+        raise ConnectionResetError(_ENDED)
+    return line
+
+
+def _exactly(stream: Stream, left: int) -> Iterator[bytes]:
+    while left:
+        data = stream.read(left)
+        if not data:
+            raise ConnectionResetError(_ENDED)
+        left -= len(data)
+        yield data

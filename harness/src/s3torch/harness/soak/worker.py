@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import faulthandler
 import importlib
-import os
 import random
 import signal
 import sys
-import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from typing import TextIO
 
 from s3torch.client import S3Exception
+from s3torch.harness._events import EventWriter
 from s3torch.harness.soak.activities import (
     ALL,
     ALONE,
@@ -34,27 +32,7 @@ from s3torch.harness.soak.watching import settle, take_sample
 
 __all__ = ["main"]
 
-_PARENT_GONE = 3
 _THREADS = 4
-
-
-class _Teller:
-    """Writes events from any thread."""
-
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-
-    def __call__(self, event: Event) -> None:
-        if os.getpid() != self._pid:
-            return
-        with self._lock:
-            try:
-                self._out.write(encode(event))
-                self._out.flush()
-            except OSError:  # nobody listens any more: no clean-up can matter, and none may hang
-                os._exit(_PARENT_GONE)
 
 
 def main(arguments: list[str]) -> int:
@@ -69,7 +47,7 @@ def main(arguments: list[str]) -> int:
     if hasattr(signal, "SIGUSR1"):
         # How the parent asks a process that hangs where it does.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
-    tell = _Teller(_take_standard_output())
+    tell = EventWriter[Event](encode)
     job = Job.from_json(arguments[0])
     beside = _choose(IN_THREADS, job.only)
     alone = [*_choose(ALONE, job.only), *(load_function(name) for name in job.also)]
@@ -104,7 +82,7 @@ def _choose(activities: tuple[Activity, ...], only: tuple[str, ...]) -> list[Act
     return [each for each in activities if not only or each.__name__ in only]
 
 
-def _do(activity: Activity, place: Place, chance: random.Random, tell: _Teller) -> None:
+def _do(activity: Activity, place: Place, chance: random.Random, tell: EventWriter[Event]) -> None:
     name = activity.__name__
     started = time.monotonic()
     try:
@@ -134,13 +112,6 @@ def _clean_up(place: Place) -> None:
         drop_unfinished_uploads(place)
     except S3Exception:  # the next round does it
         return
-
-
-def _take_standard_output() -> TextIO:
-    """Return standard output for events alone; what anything else prints goes to standard error."""
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return out
 
 
 if __name__ == "__main__":
