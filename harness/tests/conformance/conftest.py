@@ -60,13 +60,13 @@ def go_to(
     def go(name: str, engine: str) -> Target:
         if name == "memory":
             arrangements.setdefault(name, MemoryArrangement(MemoryStore.named(memory_endpoint)))
-            return Target(memory_endpoint, REGION, engine, arrangements[name], _EXAMPLES[name])
+            return Target(name, memory_endpoint, REGION, engine, arrangements[name], _EXAMPLES[name])
         server = request.getfixturevalue(f"{name}_server")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
         if name not in arrangements:
             arrangements[name] = Boto3Arrangement(server.boto3_client())
-        return Target(server.endpoint, server.region, engine, arrangements[name], _EXAMPLES[name])
+        return Target(name, server.endpoint, server.region, engine, arrangements[name], _EXAMPLES[name])
 
     yield go
     MemoryStore.named(memory_endpoint).clear()
