@@ -26,6 +26,10 @@ WITH_TORCH = [
 ]
 
 
+# Two at a time, as tests start processes of their own; what shares fixtures, and so servers, stays together.
+IN_PARALLEL = ("--numprocesses=2", "--dist=loadscope")
+
+
 def in_workspace(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
     """Run a command in the workspace's environment, which uv brings up to date first."""
     session.run("uv", "run", *command, external=True, env=env)
@@ -48,7 +52,7 @@ def types(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def tests(session: nox.Session) -> None:
     """Every test that is neither a conformance suite nor a benchmark."""
-    in_workspace(session, "pytest", "-m", "not conformance and not bench", *session.posargs)
+    in_workspace(session, "pytest", *IN_PARALLEL, "-m", "not conformance and not bench", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -64,7 +68,7 @@ def conformance(session: nox.Session) -> None:
     # Beforehand, so that it takes no test's time, and that no test is skipped for want of it.
     if sys.platform == "linux":
         in_workspace(session, "python", "-c", "from s3torch.harness.servers import SwiftServer; SwiftServer.install()")
-    in_workspace(session, "pytest", "-m", "conformance", *session.posargs)
+    in_workspace(session, "pytest", *IN_PARALLEL, "-m", "conformance", *session.posargs)
 
 
 @nox.session(venv_backend="none")
