@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import s3torch.harness.conformance  # noqa: F401  # with torch, which cannot be imported again once pytester forgets it
 from s3torch.harness._options import Options, load_options, parse_size
 from s3torch.harness.servers import MotoServer, ServerError
 from s3torch.harness.servers.endpoint import BucketLentError, EndpointServer, is_amazon
