@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from s3torch.client import GetRequest, S3Client, S3ClientConfig, S3NotFoundError
+from s3torch.client import GetRequest, S3Client, S3ClientConfig, S3Exception, S3NotFoundError
 from s3torch.client.memory import MemoryStore
+from s3torch.client.transfers import DoneTransfer
 
 if TYPE_CHECKING:
     from s3torch.harness.servers import MotoServer
@@ -68,10 +69,26 @@ def test_a_failed_request_holds_no_frames(place: tuple[S3Client, str], name: str
     assert ask()() is None
 
 
-def test_an_error_is_raised_once(place: tuple[S3Client, str]) -> None:
+def test_whoever_asks_again_gets_an_equal_error(place: tuple[S3Client, str]) -> None:
     client, bucket = place
     transfer = client.engine.start_get(GetRequest(bucket, "none"))
-    with pytest.raises(S3NotFoundError):
+    seen = []
+    for _ in range(3):
+        with pytest.raises(S3NotFoundError) as caught:
+            transfer.result()
+        seen.append(caught.value)
+    assert len({id(error) for error in seen}) == 3
+    assert len({str(error) for error in seen}) == 1
+    assert {type(error) for error in seen} == {type(seen[0])}
+
+
+def test_an_error_that_cannot_be_copied_is_named() -> None:
+    class Odd(Exception):
+        def __reduce__(self) -> Any:
+            raise TypeError("not this one")
+
+    transfer: DoneTransfer[None] = DoneTransfer(error=Odd("x"))
+    with pytest.raises(Odd):
         transfer.result()
-    with pytest.raises(Exception, match="raised before"):
+    with pytest.raises(S3Exception, match="Odd"):
         transfer.result()

@@ -80,10 +80,6 @@ class Boto3Engine:
             self._region = str(region or "us-east-1")
         return self._region
 
-    def preload(self) -> None:
-        """Load boto3, which a process that is forked afterwards then has."""
-        self._boto3_session()
-
     def start_get(self, request: GetRequest, into: Into = None) -> DoneTransfer[GetResult]:
         """Do one GET; a body that breaks is asked for again."""
         return run_now(lambda: self._get(request, into))

@@ -73,19 +73,22 @@ class S3Client:
     def engine(self) -> Engine:
         """The engine, made when first used."""
         if self._engine is None:
-            self._engine = make_engine(EngineContext(self._region, self._endpoint, str(self._user_agent), self._config))
+            self._engine = make_engine(self._context())
         return self._engine
 
     def preload(self) -> None:
-        """Load what the first request would load: the SDK's modules and its description of S3. Asks no store.
+        """Load what the first request would load: the SDK's modules and its description of S3.
 
-        It takes some tenths of a second, once in a process; processes that are forked afterwards have it, too. What is
+        No engine is made, no store is asked. It takes some tenths of a second, once in a process; processes that are forked afterwards have it, too. What is
         wrong with the configuration is left to the first request to say.
         """
-        load = getattr(self.engine, "preload", None)
-        if load is not None:
-            with contextlib.suppress(Exception):
-                load()
+        with contextlib.suppress(Exception):
+            if self._config.engine == "boto3":
+                import boto3  # noqa: F401  # to have it loaded
+            elif self._config.engine == "direct":
+                from s3torch.client.direct.identity import Identity
+
+                Identity(self._context()).preload()
 
     @property
     def region(self) -> str:
@@ -389,6 +392,9 @@ class S3Client:
         _check_bucket_key(src_bucket, src_key)
         _check_bucket_key(dst_bucket, dst_key)
         return copy_object(self.engine, GetRequest(src_bucket, src_key), dst_bucket, dst_key, self._config.put_options)
+
+    def _context(self) -> EngineContext:
+        return EngineContext(self._region, self._endpoint, str(self._user_agent), self._config)
 
     def close(self) -> None:
         """End all connections; the client can be used again afterwards."""

@@ -77,7 +77,10 @@ class Transfer(Protocol[T_co]):
         ...
 
     def result(self) -> T_co:
-        """Wait until it is done; return its result or raise its error, which is not kept: ask once."""
+        """Wait until it is done; return its result or raise its error.
+
+        Whoever asks again gets a copy of the error, without its cause and its frames.
+        """
         ...
 
     def cancel(self) -> None:

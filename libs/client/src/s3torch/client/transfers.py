@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from s3torch.client.errors import S3Exception
 from s3torch.client.protocols import Body
 
-__all__ = ["DoneTransfer", "raised_before", "run_now"]
+__all__ = ["DoneTransfer", "run_now", "without_frames"]
 
 T = TypeVar("T")
 
 
-def raised_before() -> S3Exception:
-    """Return what a transfer keeps in place of the error that it has raised.
+def without_frames(error: BaseException) -> BaseException:
+    """Return a copy of an error that a transfer has raised, for it to keep in the error's place.
 
     The error itself holds the frames it went through and all that is in them: the transfer, and memory of any size. If
-    the transfer held the error, they would hold each other until Python looks for such circles.
+    the transfer held the error, they would hold each other until Python looks for such circles. The copy has neither
+    frames nor a cause; those are the first one's.
     """
-    return S3Exception("the error of this request was raised before, where its result was first asked for")
+    try:
+        twin = copy.copy(error)
+    except Exception:  # noqa: BLE001  # whatever an error of somebody else's does when it is copied
+        twin = S3Exception(f"raised before, where this result was first asked for: {error!r}")
+    twin.__traceback__ = twin.__cause__ = twin.__context__ = None
+    return twin
 
 
 class DoneTransfer(Generic[T]):
@@ -48,8 +55,10 @@ class DoneTransfer(Generic[T]):
         return self._value  # type: ignore[return-value]  # None only where T is None or an error was raised above
 
     def _take_error(self) -> BaseException:
-        error, self._error = self._error, raised_before()
-        return error  # type: ignore[return-value]  # asked for only where there is one
+        error = self._error
+        assert error is not None  # noqa: S101  # asked for only where there is one
+        self._error = without_frames(error)
+        return error
 
     def cancel(self) -> None:
         """Return at once: it is done."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from copy import copy
 from dataclasses import replace
 
 from s3torch.client import (
@@ -22,7 +21,7 @@ from s3torch.client import (
 )
 from s3torch.client.answers import check_answer, place
 from s3torch.client.protocols import Into
-from s3torch.client.transfers import DoneTransfer, run_now
+from s3torch.client.transfers import run_now
 
 __all__ = ["FetchedObject", "WholeObject"]
 
@@ -73,14 +72,12 @@ class FetchedObject:
         self._item = item
         self._transfer: Transfer[GetResult] | None = transfer
         self._fetched: GetResult | None = None
-        self._error: S3Exception | None = None
         try:
             self._fetched = transfer.result()
         except InvalidRangeError:
             self._transfer = None  # an empty object has no first byte to give; a stream finds that out for itself
-        except S3Exception as error:
-            # Raised where it is read, each time. A copy has no traceback, whose frames would hold this object.
-            self._error = copy(error)
+        except S3Exception:
+            pass  # raised again where it is read
 
     def get_object_info(self) -> ObjectInfo | HeadObjectResult:
         """Return what is known of the object."""
@@ -115,10 +112,8 @@ class FetchedObject:
 
     def start_get(self, request: GetRequest, into: Into = None) -> Transfer[GetResult]:
         """Answer from the bytes that are here, or let the engine."""
-        if self._error is not None:
-            return DoneTransfer(error=copy(self._error))
         if self._fetched is None:
-            return self._engine.start_get(request, into)
+            return self._transfer or self._engine.start_get(request, into)
         info, here = self._fetched.info, len(self._fetched.data)
         start, end = request.start or 0, info.size if request.end is None else min(request.end, info.size)
         if not 0 <= start < end <= here:

@@ -17,7 +17,7 @@ from s3torch.client.errors import (
     S3TimeoutError,
     ThrottledError,
 )
-from s3torch.client.transfers import raised_before
+from s3torch.client.transfers import without_frames
 
 if TYPE_CHECKING:
     from s3torch.client.direct.connection import Connection
@@ -292,8 +292,9 @@ class Call(Generic[T]):
             self._done = True
 
     def _take_error(self) -> BaseException:
-        error, self._error = self._error, raised_before()
+        error = self._error
         assert error is not None  # noqa: S101  # asked for only where there is one
+        self._error = without_frames(error)
         return error
 
     def _leave_connection(self) -> None:

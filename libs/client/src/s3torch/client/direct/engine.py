@@ -125,10 +125,6 @@ class DirectEngine:
             loop = process.threads.loop = Loop(dialer, process.shared, config.read_timeout)
         return loop
 
-    def preload(self) -> None:
-        """Load what naming addresses takes."""
-        self._here().identity.preload()
-
     def helper_threads(self, size: int) -> int:
         """Under TLS one core cannot keep up with the network; else the caller's thread does all."""
         if size < 2 * _THREAD_SHARE or not self._is_tls():
