@@ -79,8 +79,8 @@ class S3Client:
     def preload(self) -> None:
         """Load what the first request would load: the SDK's modules and its description of S3.
 
-        No engine is made, no store is asked. It takes some tenths of a second, once in a process; processes that are forked afterwards have it, too. What is
-        wrong with the configuration is left to the first request to say.
+        No engine is made, no store is asked. It takes some tenths of a second, once in a process; processes that are
+        forked afterwards have it, too. What is wrong with the configuration is left to the first request to say.
         """
         with contextlib.suppress(Exception):
             if self._config.engine == "boto3":
