@@ -160,7 +160,7 @@ class Own:
         (STATE, {"pickle_protocol": 4}, False),
         (print, {}, False),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_only_what_reads_no_tensor_is_deferred(value: object, options: dict[str, Any], expected: bool) -> None:
     assert reads_no_tensor(pickle_of(value, **options)) is expected

@@ -179,7 +179,7 @@ def test_what_shares_memory_shares_it_again(checkpoint: S3Checkpoint, store: Mem
 @pytest.mark.parametrize(
     "map_location",
     ["cpu", torch.device("cpu"), "meta", {"cpu": "cpu"}, {"cuda:0": "cpu"}, lambda storage, location: storage],
-    ids=str,
+    ids=["name", "device", "meta", "mapping", "other device", "function"],
 )
 def test_map_locations(checkpoint: S3Checkpoint, store: MemoryStore, map_location: Any) -> None:
     for value in (PLAIN["many"](), tied(), PLAIN["large"]()):
