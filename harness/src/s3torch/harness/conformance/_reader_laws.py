@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from s3torch.client import AccessDeniedError, ObjectChangedError, ObjectNotFoundError
+from s3torch.harness.conformance._bytes import same
 from s3torch.harness.conformance._sequences import check_against_bytesio, check_as_state_machine
 from s3torch.harness.conformance.arrangement import make_bytes
 
@@ -98,10 +99,10 @@ class ReaderLaws:
             assert reader.read(10) == data[:10]
             buffer = bytearray(11 * _MIB)
             assert reader.readinto(buffer) == len(buffer)
-            assert buffer == data[10 : 10 + len(buffer)]
-            assert reader.read() == data[10 + len(buffer) :]
+            assert same(buffer, data[10 : 10 + len(buffer)])
+            assert same(reader.read(), data[10 + len(buffer) :])
             assert reader.seek(-6 * _MIB - 3, io.SEEK_END) == _LARGE - 6 * _MIB - 3
-            assert reader.read(6 * _MIB) == data[-6 * _MIB - 3 : -3]
+            assert same(reader.read(6 * _MIB), data[-6 * _MIB - 3 : -3])
             assert reader.readinto(buffer) == 3
             assert buffer[:3] == data[-3:]
 
@@ -109,9 +110,9 @@ class ReaderLaws:
         """Many small reads in a row, as from a parser."""
         data = make_bytes(300_000)
         with store_object(data).open() as reader:
-            assert b"".join(iter(lambda: reader.read(7001), b"")) == data
+            assert same(b"".join(iter(lambda: reader.read(7001), b"")), data)
             reader.seek(0)
-            assert b"".join(iter(lambda: reader.read(50_000), b"")) == data
+            assert same(b"".join(iter(lambda: reader.read(50_000), b"")), data)
 
     def test_is_a_readable_seekable_file(self, store_object: StoreObject) -> None:
         """It is an `io.BufferedIOBase` that can be read and sought, and not written."""
@@ -132,7 +133,7 @@ class ReaderLaws:
         for arguments in ((), (None,), (-1,), (-5,), (5000,), (10**9,)):
             with stored.open() as reader:
                 assert reader.read(0) == b""
-                assert reader.read(*arguments) == data
+                assert same(reader.read(*arguments), data)
                 assert reader.read(*arguments) == b""
                 assert reader.readinto(bytearray(3)) == 0
 
