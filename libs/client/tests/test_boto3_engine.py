@@ -400,3 +400,20 @@ def test_botocores_errors_become_ours(name: str, arguments: dict[str, str], expe
     if isinstance(error, S3Exception):
         assert error.remedy
         assert pickle.loads(pickle.dumps(error)).remedy == error.remedy
+
+
+def test_a_head_that_is_cut_off_is_asked_for_again() -> None:
+    asked = []
+
+    def answer(request: Request, wire: Wire) -> None:
+        asked.append(request)
+        if len(asked) == 2:
+            wire.respond(200, b"x" * 700, {"ETag": '"one"'})
+        else:
+            wire.send(b'HTTP/1.1 200 OK\r\nETag: "one"\r\n')
+            wire.close()
+
+    with ScriptedServer(answer) as server, connect(server.endpoint, max_attempts=3) as client:
+        assert client.head_object("bucket", "k").size == 700
+        with pytest.raises(ProtocolError, match="length"):
+            client.head_object("bucket", "k")

@@ -86,10 +86,18 @@ class Boto3Engine:
 
     def head(self, bucket: str, key: str) -> HeadObjectResult:
         """Return the metadata of an object."""
-        answer = self._call("HeadObject", bucket, key)
+        # A head that is cut off is a whole one to Python's HTTP, and so to botocore: it lacks what would have followed.
+        for _ in range(self._config.max_attempts):
+            answer = self._call("HeadObject", bucket, key)
+            if "ContentLength" in answer:
+                break
+        else:
+            raise ProtocolError(
+                "the answers do not tell the object's length", operation="HeadObject", bucket=bucket, key=key
+            )
         return HeadObjectResult(
             _text(answer, "ETag"),
-            int(answer.get("ContentLength", 0)),
+            int(answer["ContentLength"]),
             _seconds(answer.get("LastModified")),
             storage_class=answer.get("StorageClass"),
             restore_status=_parse_restore(answer.get("Restore")),
