@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import platform
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 
 from s3torch.client import GetRequest, S3Client, S3ClientConfig
 from s3torch.harness.bench.subjects.measure import cpu_seconds, resident_bytes
@@ -45,7 +47,7 @@ def measure_costs(
     for tls in (False, True):
         name = "TLS" if tls else "plain HTTP"
         with PacingServer(tls=tls) as server, _environment(server.env()):
-            paths.append(_measure_path(server, name, say, large, objects, repeat, _measure_connection(tls=tls)))
+            paths.append(_measure_path(server, name, say, large, objects, repeat, _measure_connection(tls)))
     return Costs(machine=_describe(), plain=paths[0], tls=paths[1])
 
 
@@ -96,7 +98,13 @@ def _least_cpu(run: Callable[[], object], repeat: int) -> float:
     return min(found)
 
 
-def _measure_connection(*, tls: bool) -> int:
+def _measure_connection(tls: bool) -> int:
+    # In a process of its own: in one that has worked before, memory freed since would be counted against connections.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
+        return processes.submit(_weigh_connection, tls).result()
+
+
+def _weigh_connection(tls: bool) -> int:
     # Each answer takes a while, so that each request of the window opens a connection.
     with PacingServer(first_byte=_OPENING_SECONDS, tls=tls) as server, _environment(server.env()):
         config = S3ClientConfig(force_path_style=True, window=_CONNECTIONS, window_bytes=1024**3)
