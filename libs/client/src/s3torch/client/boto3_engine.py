@@ -19,9 +19,9 @@ from s3torch.client._boto3_errors import translate
 from s3torch.client._memory_pages import BytesBuffer
 from s3torch.client._xml_text import is_xml_text
 from s3torch.client.answers import check_answer, place, range_header
-from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception, S3TimeoutError
+from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception
 from s3torch.client.protocols import Body, EngineContext, Into
-from s3torch.client.transfers import DoneTransfer, run_now
+from s3torch.client.transfers import SLOWEST, DoneTransfer, run_now, too_slow
 from s3torch.client.values import (
     CopyResult,
     DeleteError,
@@ -41,7 +41,6 @@ from s3torch.client.values import (
 __all__ = ["Boto3Engine"]
 
 _CHUNK = 1024 * 1024  # bytes taken from a response's body at a time
-_SLOWEST = 256 * 1024  # bytes a second: what is slower, beyond operation_timeout, is given up
 _MOST_HELPERS = 7
 _DEFAULT_ATTEMPTS = 10  # the default of S3ClientConfig.max_attempts
 _CHECKSUMS = {"crc32": "ChecksumCRC32", "crc32c": "ChecksumCRC32C", "crc64nvme": "ChecksumCRC64NVME"}
@@ -300,7 +299,7 @@ class Boto3Engine:
                         view = buffer.view
                 try:
                     _fill(
-                        view, _AsItComes.within(body), started + self._config.operation_timeout + info.length / _SLOWEST
+                        view, _AsItComes.within(body), started + self._config.operation_timeout + info.length / SLOWEST
                     )
                 except S3Exception as error:
                     error.operation, error.bucket, error.key = "GetObject", request.bucket, request.key
@@ -483,11 +482,7 @@ def _fill(view: memoryview, body: Any, until: float) -> None:
     while True:
         chunk = body.read(_CHUNK)  # also at the end: the read that returns nothing compares the checksum
         if chunk and time.monotonic() > until:
-            raise S3TimeoutError(
-                f"not finished in time: {filled} of {view.nbytes} bytes came",
-                remedy="Raise S3ClientConfig.operation_timeout, or look at the network and the endpoint.",
-                is_retryable=True,
-            )
+            raise too_slow(f"not finished in time: {filled} of {view.nbytes} bytes came")
         if not chunk:
             break
         if filled + len(chunk) > view.nbytes:

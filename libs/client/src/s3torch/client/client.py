@@ -73,7 +73,7 @@ class S3Client:
     def engine(self) -> Engine:
         """The engine, made when first used."""
         if self._engine is None:
-            self._engine = make_engine(self._context())
+            self._engine = make_engine(EngineContext(self._region, self._endpoint, str(self._user_agent), self._config))
         return self._engine
 
     def preload(self) -> None:
@@ -86,9 +86,9 @@ class S3Client:
             if self._config.engine == "boto3":
                 import boto3  # noqa: F401  # to have it loaded
             elif self._config.engine == "direct":
-                from s3torch.client.direct.identity import Identity
+                from s3torch.client.direct.identity import preload
 
-                Identity(self._context()).preload()
+                preload(self._config.profile)
 
     @property
     def region(self) -> str:
@@ -392,9 +392,6 @@ class S3Client:
         _check_bucket_key(src_bucket, src_key)
         _check_bucket_key(dst_bucket, dst_key)
         return copy_object(self.engine, GetRequest(src_bucket, src_key), dst_bucket, dst_key, self._config.put_options)
-
-    def _context(self) -> EngineContext:
-        return EngineContext(self._region, self._endpoint, str(self._user_agent), self._config)
 
     def close(self) -> None:
         """End all connections; the client can be used again afterwards."""

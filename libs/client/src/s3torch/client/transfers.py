@@ -1,4 +1,4 @@
-"""Transfers that are done as soon as they are started: what engines without a loop return."""
+"""What the transfers of all engines share, and those that are done as soon as they are started."""
 
 from __future__ import annotations
 
@@ -6,33 +6,56 @@ import copy
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from s3torch.client.errors import S3Exception
+from s3torch.client.errors import S3Exception, S3TimeoutError
 from s3torch.client.protocols import Body
 
-__all__ = ["DoneTransfer", "run_now", "without_frames"]
+__all__ = ["SLOWEST", "DoneTransfer", "KeepsError", "run_now", "too_slow"]
 
 T = TypeVar("T")
 
 
-def without_frames(error: BaseException) -> BaseException:
-    """Return a copy of an error that a transfer has raised, for it to keep in the error's place.
+SLOWEST = 256 * 1024
+"""Bytes a second: what is slower than this, beyond ``operation_timeout``, is given up."""
 
-    The error itself holds the frames it went through and all that is in them: the transfer, and memory of any size. If
-    the transfer held the error, they would hold each other until Python looks for such circles. The copy has neither
-    frames nor a cause; those are the first one's.
+
+def too_slow(message: str) -> S3TimeoutError:
+    """Return the error for what was not finished within ``operation_timeout``."""
+    return S3TimeoutError(
+        message,
+        remedy="Raise S3ClientConfig.operation_timeout, or look at the network and the endpoint.",
+        is_retryable=True,
+    )
+
+
+class KeepsError:
+    """Keeps the error that a transfer has ended with, for as long as it has not been raised.
+
+    The error then holds the frames it went through and all that is in them: the transfer, and memory of any size. If
+    the transfer held the error, they would hold each other until Python looks for such circles. So a copy takes its
+    place, which has neither frames nor a cause; those are the first one's.
     """
-    try:
-        twin = copy.copy(error)
-    except Exception:  # noqa: BLE001  # whatever an error of somebody else's does when it is copied
-        twin = S3Exception(f"raised before, where this result was first asked for: {error!r}")
-    twin.__traceback__ = twin.__cause__ = twin.__context__ = None
-    return twin
+
+    __slots__ = ("_error",)
+
+    _error: BaseException | None
+
+    def _take_error(self) -> BaseException:
+        """Return the error, to be raised; there must be one."""
+        error = self._error
+        assert error is not None  # noqa: S101  # asked for only where there is one
+        try:
+            twin = copy.copy(error)
+        except Exception:  # noqa: BLE001  # whatever an error of somebody else's does when it is copied
+            twin = S3Exception(f"raised before, where this result was first asked for: {error!r}")
+        twin.__traceback__ = twin.__cause__ = twin.__context__ = None
+        self._error = twin
+        return error
 
 
-class DoneTransfer(Generic[T]):
+class DoneTransfer(KeepsError, Generic[T]):
     """A `Transfer` that has already ended, with a value or an error."""
 
-    __slots__ = ("_error", "_value")
+    __slots__ = ("_value",)
 
     def __init__(self, value: T | None = None, error: BaseException | None = None) -> None:
         self._value = value
@@ -53,12 +76,6 @@ class DoneTransfer(Generic[T]):
         if self._error is not None:
             raise self._take_error()
         return self._value  # type: ignore[return-value]  # None only where T is None or an error was raised above
-
-    def _take_error(self) -> BaseException:
-        error = self._error
-        assert error is not None  # noqa: S101  # asked for only where there is one
-        self._error = without_frames(error)
-        return error
 
     def cancel(self) -> None:
         """Return at once: it is done."""

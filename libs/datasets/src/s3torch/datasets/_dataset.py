@@ -14,6 +14,9 @@ from s3torch.readers import ReaderClient, S3Reader, S3ReaderConstructor, S3Reade
 
 __all__ = ["S3Dataset", "identity"]
 
+# Asking without allow_none would fix the method for the whole program. The platform's own comes first in the list.
+_DEFAULT_START_METHOD = multiprocessing.get_all_start_methods()[0]
+
 
 def identity(reader: S3Reader) -> S3Reader:
     """Return the reader itself: the transform of datasets that are given none."""
@@ -52,7 +55,7 @@ class S3Dataset:
             user_agent=UserAgent([f"md/dataset#{self._style}", f"md/reader_type#{reader_type}"]),
             s3client_config=s3client_config,
         )
-        if multiprocessing.get_start_method(allow_none=True) in (None, "fork"):
+        if (multiprocessing.get_start_method(allow_none=True) or _DEFAULT_START_METHOD) == "fork":
             self._client.preload()  # or each of a DataLoader's workers would, before its first sample
 
     @property

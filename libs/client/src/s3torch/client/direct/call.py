@@ -14,17 +14,16 @@ from s3torch.client.errors import (
     CredentialsError,
     ProtocolError,
     S3Exception,
-    S3TimeoutError,
     ThrottledError,
 )
-from s3torch.client.transfers import without_frames
+from s3torch.client.transfers import SLOWEST, KeepsError, too_slow
 
 if TYPE_CHECKING:
     from s3torch.client.direct.connection import Connection
     from s3torch.client.direct.engine import DirectEngine
     from s3torch.client.direct.loop import Loop
 
-__all__ = ["SLOWEST", "Call", "Operation"]
+__all__ = ["Call", "Operation"]
 
 T = TypeVar("T")
 
@@ -32,8 +31,6 @@ T = TypeVar("T")
 _PROTOCOL_ATTEMPTS = 3
 # A server that closes kept connections at once must not be asked for ever.
 _MOST_STALE = 5
-SLOWEST = 256 * 1024
-"""Bytes a second: what is slower than this, beyond ``operation_timeout``, is given up."""
 
 
 @dataclass(slots=True)  # not frozen: one is made for each attempt, and frozen ones take four times as long to make
@@ -53,7 +50,7 @@ class Operation:
     body: Sequence[memoryview] = ()
 
 
-class Call(Generic[T]):
+class Call(KeepsError, Generic[T]):
     """A started operation: its attempts on connections of a loop, until an answer or an error that lasts.
 
     Args:
@@ -68,7 +65,6 @@ class Call(Generic[T]):
         "_deadline",
         "_done",
         "_engine",
-        "_error",
         "_exchange",
         "_generation",
         "_head_size",
@@ -275,14 +271,7 @@ class Call(Generic[T]):
         timeout = self._allowance
         self._leave_connection()
         self._fail(
-            _placed(
-                S3TimeoutError(
-                    f"not finished within {timeout:g} s, after {self.attempts} attempts",
-                    remedy="Raise S3ClientConfig.operation_timeout, or look at the network and the endpoint.",
-                    is_retryable=True,
-                ),
-                self._where(),
-            )
+            _placed(too_slow(f"not finished within {timeout:g} s, after {self.attempts} attempts"), self._where())
         )
 
     def _fail(self, error: BaseException) -> None:
@@ -290,12 +279,6 @@ class Call(Generic[T]):
             self._exchange = self._connection = None
             self._error = error
             self._done = True
-
-    def _take_error(self) -> BaseException:
-        error = self._error
-        assert error is not None  # noqa: S101  # asked for only where there is one
-        self._error = without_frames(error)
-        return error
 
     def _leave_connection(self) -> None:
         """Give the running exchange up, if there is one."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from s3torch.client._memory_pages import BytesBuffer
 from s3torch.client.answers import check_answer, object_changed, place, range_header
 from s3torch.client.checksum import compute, find_checksum
-from s3torch.client.direct.call import SLOWEST, Call, Operation
+from s3torch.client.direct.call import Call, Operation
 from s3torch.client.direct.exchange import Exchange
 from s3torch.client.direct.http1 import ResponseHead, content_range
 from s3torch.client.errors import ChecksumError, ProtocolError
+from s3torch.client.transfers import SLOWEST
 from s3torch.client.values import GetInfo, GetRequest, GetResult
 
 if TYPE_CHECKING:

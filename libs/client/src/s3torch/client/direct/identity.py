@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from s3torch.client.config import S3ClientConfig
 from s3torch.client.direct.route import Proxy, Route, make_route, parse_proxy, parse_route
 from s3torch.client.direct.sigv4 import Credentials
 from s3torch.client.errors import CredentialsError, RegionError, S3Exception, TLSError
@@ -121,10 +122,6 @@ class Identity:
             return config.max_attempts
         value = self._botocore().get_config_variable("max_attempts")
         return config.max_attempts if value is None else max(1, int(value))
-
-    def preload(self) -> None:
-        """Load botocore and its description of S3, which a process that is forked afterwards then has."""
-        self._client(self.region, is_offline=True)
 
     def address(self, bucket: str) -> BucketAddress:
         """Return where a bucket's requests go."""
@@ -331,6 +328,17 @@ class Identity:
             )
             self._express[bucket] = (expiry.timestamp() - _RENEW_S, credentials)
             return credentials
+
+
+@lru_cache
+def preload(profile: str | None) -> None:
+    """Load botocore and its description of S3, once in a process.
+
+    Args:
+        profile: The one of the shared configuration to look into.
+    """
+    context = EngineContext("us-east-1", None, "", S3ClientConfig(profile=profile))
+    Identity(context)._client("us-east-1", is_offline=True)  # noqa: SLF001  # as the first address would make it
 
 
 @lru_cache
