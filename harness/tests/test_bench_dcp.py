@@ -48,7 +48,7 @@ def test_another_checkpoint_than_was_to_be_saved_is_noticed() -> None:
 
     with MotoServer() as server:
         server.create_bucket(BUCKET)
-        place = Place(server.endpoint, server.endpoint, server=server)
+        place = Place(server.endpoint, server.endpoint, client=server.boto3_client())
         with pytest.MonkeyPatch.context() as patch:
             for name, value in server.env().items():
                 patch.setenv(name, value)

@@ -63,7 +63,7 @@ class TestOptions:
         options = load_options(readers=(f"{HERE}:reader",), writer=f"{HERE}:writer", engine=f"{HERE}:engine")
         assert options.readers == ((f"{HERE}:reader", reader),)
         assert options.writer == (f"{HERE}:writer", writer)
-        assert (options.engine, options.engine_name) == (engine, f"{HERE}:engine")
+        assert options.engine is engine
 
     @pytest.mark.parametrize(
         ("given", "subjects"),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from s3torch.harness import conformance
+from s3torch.harness.conform.settings import law_sentence
 
 SUITES = sorted(name for name in conformance.__all__ if name.endswith("Conformance"))
 # A full stop within a sentence stands in a name or a number, and is followed by no space.
@@ -18,10 +19,6 @@ ANOTHER_SENTENCE = re.compile(r"[.!?]\s+\S")
 
 def laws_of(suite: type) -> list[tuple[str, Callable[..., object]]]:
     return inspect.getmembers(suite, lambda item: inspect.isfunction(item) and item.__name__.startswith("test_"))
-
-
-def statement_of(law: Callable[..., object]) -> str:
-    return " ".join((inspect.getdoc(law) or "").split("\n\n")[0].split())
 
 
 def problem_of(statement: str) -> str | None:
@@ -40,13 +37,13 @@ def test_all_suites_are_looked_at() -> None:
 def test_every_law_is_one_sentence(name: str) -> None:
     laws = laws_of(getattr(conformance, name))
     assert len(laws) > 5
-    problems = [f"{law_name} {problem}" for law_name, law in laws if (problem := problem_of(statement_of(law)))]
+    problems = [f"{law_name} {problem}" for law_name, law in laws if (problem := problem_of(law_sentence(law)))]
     assert problems == []
 
 
 @pytest.mark.parametrize("name", SUITES)
 def test_no_two_laws_say_the_same(name: str) -> None:
-    said = Counter(statement_of(law) for _, law in laws_of(getattr(conformance, name)))
+    said = Counter(law_sentence(law) for _, law in laws_of(getattr(conformance, name)))
     assert [statement for statement, count in said.items() if count > 1] == []
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import typer
 
+from s3torch.harness._signals import INTERRUPTED
+
 __all__ = ["run_program"]
 
-_USAGE, _INTERRUPTED = 2, 130
+_USAGE = 2
 
 
 def run_program(function: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +36,7 @@ def run_program(function: Callable[..., Any], name: str, arguments: Sequence[str
     try:
         status = application(given, prog_name=name, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        return _complain(name, "interrupted", _INTERRUPTED)
+        return _complain(name, "interrupted", INTERRUPTED)
     except typer.Exit as error:
         return error.exit_code
     except Exception as error:

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["ENGINES", "SERVERS", "Options", "check_endpoint", "check_name", "load_name", "load_options", "parse_size"]
+__all__ = ["ENGINES", "SERVERS", "Options", "check_name", "check_store", "load_name", "load_options", "parse_size"]
 
 SERVERS = ("moto", "swift")
 ENGINES = ("direct", "boto3", "memory")
@@ -36,8 +36,6 @@ class Options:
     """The server to start."""
     engine: str | Callable[[Any], Any] = "direct"
     """Name of the client's engine, or a function that makes one."""
-    engine_name: str = "direct"
-    """The same as it was named."""
     readers: tuple[tuple[str, Callable[..., Any]], ...] = ()
     """Reader constructors under test, each with its name."""
     writer: tuple[str, Callable[..., Any]] | None = None
@@ -75,16 +73,7 @@ def load_options(  # each is one option
     Raises:
         ValueError: One is wrong; the message is one line that names the option and what to do.
     """
-    if server is not None and server not in SERVERS:
-        raise ValueError(f"--s3-server must be {' or '.join(SERVERS)}, got {server!r}")
-    if endpoint is not None:
-        check_endpoint("--s3-endpoint", endpoint)
-        if server is not None:
-            raise ValueError("--s3-endpoint names a store that runs already: it excludes --s3-server")
-    elif bucket is not None:
-        raise ValueError("--s3-bucket needs --s3-endpoint: servers started for the tests have buckets of their own")
-    if engine == "memory" and (server or endpoint):
-        raise ValueError("--s3-engine memory keeps objects in the process: it excludes --s3-server and --s3-endpoint")
+    check_store("--s3-", endpoint=endpoint, bucket=bucket, server=server, engine=engine)
     loaded_readers = []
     for name in readers:
         constructor = load_name("--s3-reader", name)
@@ -100,7 +89,6 @@ def load_options(  # each is one option
         bucket=bucket,
         server=server or "moto",
         engine=_load_engine(engine),
-        engine_name=engine or "direct",
         readers=tuple(loaded_readers),
         writer=loaded_writer,
         slack=_DEFAULT_SLACK if slack is None else parse_size("--s3-slack", slack),
@@ -108,7 +96,42 @@ def load_options(  # each is one option
     )
 
 
-def check_endpoint(option: str, endpoint: str) -> None:
+def check_store(
+    prefix: str, *, endpoint: str | None, bucket: str | None, server: str | None, engine: str | None
+) -> None:
+    """Check the options that choose store and engine, together too, without importing anything.
+
+    Args:
+        prefix: Opens the names of the options in the error: ``--`` or ``--s3-``.
+        endpoint: URL of a store that runs already.
+        bucket: The only bucket to use there.
+        server: The server to start.
+        engine: Name of the client's engine, or ``module:factory``.
+
+    Raises:
+        ValueError: One is wrong; the message is one line that names the option.
+    """
+    if engine is not None and engine not in ENGINES:
+        if ":" not in engine:
+            raise ValueError(f"{prefix}engine must be {', '.join(ENGINES)} or module:factory, got {engine!r}")
+        check_name(f"{prefix}engine", engine)
+    if server is not None and server not in SERVERS:
+        raise ValueError(f"{prefix}server must be {' or '.join(SERVERS)}, got {server!r}")
+    if endpoint is not None:
+        _check_endpoint(f"{prefix}endpoint", endpoint)
+        if server is not None:
+            raise ValueError(f"{prefix}endpoint names a store that runs already: it excludes {prefix}server")
+    elif bucket is not None:
+        raise ValueError(
+            f"{prefix}bucket needs {prefix}endpoint: a server started for the tests has buckets of its own"
+        )
+    if engine == "memory" and (server or endpoint):
+        raise ValueError(
+            f"{prefix}engine memory keeps objects in the process: it excludes {prefix}server and {prefix}endpoint"
+        )
+
+
+def _check_endpoint(option: str, endpoint: str) -> None:
     """Raise ValueError, naming the option, for what is no URL of a store."""
     try:
         parts = urlsplit(endpoint)
@@ -195,12 +218,8 @@ def _subjects(has_readers: bool, has_writer: bool, has_store: bool) -> frozenset
 
 
 def _load_engine(engine: str | None) -> str | Callable[[Any], Any]:
-    if engine is None:
-        return "direct"
-    if ":" not in engine:
-        if engine not in ENGINES:
-            raise ValueError(f"--s3-engine must be {', '.join(ENGINES)} or module:factory, got {engine!r}")
-        return engine
+    if engine is None or engine in ENGINES:
+        return engine or "direct"
     factory = load_name("--s3-engine", engine)
     _check_call("--s3-engine", engine, factory, ("an EngineContext",))
     return factory

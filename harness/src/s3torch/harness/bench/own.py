@@ -25,7 +25,6 @@ DEFAULT_SIZE = 256 * MIB
 """Bytes of each large object, unless the user says otherwise: enough to see the rate, and cheap."""
 _COUNT = 500
 _PART = 8 * MIB
-_PRESIGNED_SECONDS = 12 * 3600
 _DELIVERED = (Content.BYTES, Content.STATE, Content.CHECKPOINT)
 _SENT = (Content.UPLOAD, Content.UPLOAD_BYTES)
 # What the titles say of our servers.
@@ -169,28 +168,6 @@ class Session:
     """For the removal."""
 
 
-class _Server:
-    """Makes clients for the benchmark's own use."""
-
-    def __init__(self, session: Any, endpoint: str, region: str) -> None:
-        self._session, self._endpoint, self._region = session, endpoint, region
-
-    def boto3_client(self) -> Any:
-        from botocore.config import Config
-
-        return self._session.client(
-            "s3",
-            endpoint_url=self._endpoint,
-            region_name=self._region,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                # A presigned URL with a checksum could only be used by those who send one.
-                request_checksum_calculation="when_required",
-            ),
-        )
-
-
 def open_bucket(bucket: OwnBucket) -> Session:
     """Find out how to reach a bucket, and whether it answers.
 
@@ -202,6 +179,7 @@ def open_bucket(bucket: OwnBucket) -> Session:
         S3Exception: The bucket does not answer as one that can be listed.
     """
     import boto3
+    from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
     where = parse_s3_uri(bucket.uri)
@@ -217,18 +195,26 @@ def open_bucket(bucket: OwnBucket) -> Session:
         raise OwnBucketError(" ".join(str(error).split())) from error
     client = S3Client(region, endpoint=endpoint, s3client_config=config)
     next(iter(client.list_objects(where.bucket, prefix)), None)
-    server = _Server(session, endpoint, region)
     fingerprint = hashlib.sha256(f"{endpoint}/{where.bucket}".encode()).hexdigest()[:8]
     place = Place(
         endpoint=endpoint,
         keep_endpoint=endpoint,
         ca_bundle=os.environ.get("AWS_CA_BUNDLE"),
-        server=server,
+        client=session.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=region,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                # A presigned URL with a checksum could only be used by those who send one.
+                request_checksum_calculation="when_required",
+            ),
+        ),
         bucket=where.bucket,
         prefix=prefix,
         region=region,
         identity=lambda: _identity(session, region),
-        presign=_presigner(server.boto3_client(), where.bucket),
     )
     name = f"a bucket of one's own in {region} ({fingerprint})"
     return Session(place, f"s3://{where.bucket}/{prefix}", name, endpoint.startswith("https:"), client)
@@ -240,15 +226,6 @@ def _identity(session: Any, region: str) -> Mapping[str, str]:
     env = {**dummy_environment(), "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     env |= {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key}
     return {**env, "AWS_SESSION_TOKEN": found.token} if found.token else env
-
-
-def _presigner(client: Any, bucket: str) -> Callable[[str, bool], str]:
-    def presign(key: str, write: bool) -> str:
-        verb = "put_object" if write else "get_object"
-        url = client.generate_presigned_url(verb, {"Bucket": bucket, "Key": key}, ExpiresIn=_PRESIGNED_SECONDS)
-        return str(url).partition(f"/{bucket}/")[2]
-
-    return presign
 
 
 @contextmanager

@@ -9,20 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 from s3torch.harness.servers._address import REGION, dummy_environment
 from s3torch.harness.servers.origin import memory_folder
 
 BUCKET = "bench"
 """The bucket of all objects, on servers that the benchmark starts."""
-
-
-class Boto3Server(Protocol):
-    """A server whose objects are reached by requests, and are no files."""
-
-    def boto3_client(self) -> Any:
-        """Return a new boto3 S3 client of it."""
+_PRESIGNED_SECONDS = 12 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +31,8 @@ class Place:
     """The bucket's folder, where it is one."""
     ca_bundle: str | None = None
     """What to trust."""
-    server: Boto3Server | None = None
-    """The server, where the bucket is no folder."""
+    client: Any = None
+    """A boto3 S3 client of the store, where the bucket is no folder and one has to sign."""
     bucket: str = BUCKET
     """The bucket."""
     prefix: str = ""
@@ -47,9 +41,6 @@ class Place:
     """The region to sign for."""
     identity: Callable[[], Mapping[str, str]] = dummy_environment
     """Gives the variables by which the subjects get in; called for each that starts."""
-    presign: Callable[[str, bool], str] | None = None
-    """Makes of a key, with the prefix, the path below the bucket by which one who cannot sign may read it, or write it;
-    None where nobody needs to sign."""
 
     def key(self, name: str) -> str:
         """Return the whole key of an object."""
@@ -63,13 +54,17 @@ class Place:
             write: For a PUT and not a GET.
         """
         key = self.key(name)
-        return self.presign(key, write) if self.presign else key
+        if self.client is None:
+            return key
+        call = "put_object" if write else "get_object"
+        url = self.client.generate_presigned_url(call, {"Bucket": self.bucket, "Key": key}, _PRESIGNED_SECONDS)
+        return str(url).partition(f"/{self.bucket}/")[2]
 
     def put(self, path: Path, key: str) -> None:
         """Store a file of a folder within ``scratch``; where it lies there already, do nothing."""
-        if self.server is not None:
+        if self.client is not None:
             with path.open("rb") as file:
-                self.server.boto3_client().put_object(Bucket=self.bucket, Key=self.key(key), Body=file)
+                self.client.put_object(Bucket=self.bucket, Key=self.key(key), Body=file)
         elif self.root is not None and path != self.root / key:
             (self.root / key).parent.mkdir(parents=True, exist_ok=True)
             os.link(path, self.root / key)
@@ -92,12 +87,11 @@ class Place:
         if self.root is not None:
             shutil.move(self.root / key, target)
             return target
-        assert self.server is not None
-        client = self.server.boto3_client()
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(key)):
+        assert self.client is not None
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.key(key)):
             for found in page.get("Contents", []):
                 name = found["Key"][len(self.prefix) :]
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                client.download_file(self.bucket, found["Key"], str(folder / name))
-                client.delete_object(Bucket=self.bucket, Key=found["Key"])
+                self.client.download_file(self.bucket, found["Key"], str(folder / name))
+                self.client.delete_object(Bucket=self.bucket, Key=found["Key"])
         return target

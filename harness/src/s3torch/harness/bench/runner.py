@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,7 +78,7 @@ class Runner:
         self._report = report
         self._stack = ExitStack()
         self._origin: Origin | None = None
-        self._moto: MotoServer | None = None
+        self._moto: Place | None = None
         self._listers: dict[int, ListingServer] = {}
         self._subjects = ""
         self._stored: dict[tuple[object, ...], Stored] = {}
@@ -255,22 +255,17 @@ class Runner:
 
     def _moto_place(self) -> Place:
         if self._moto is None:
-            self._moto = self._stack.enter_context(MotoServer())
-            self._moto.create_bucket(BUCKET)
-        client = self._moto.boto3_client()
-
-        def presign(key: str, write: bool) -> str:
-            verb = "put_object" if write else "get_object"
-            url = client.generate_presigned_url(verb, Params={"Bucket": BUCKET, "Key": key})
-            return str(url).partition(f"/{BUCKET}/")[2]
-
-        return Place(self._moto.endpoint, self._moto.endpoint, server=self._moto, presign=presign)
+            moto = self._stack.enter_context(MotoServer())
+            moto.create_bucket(BUCKET)
+            client = self._stack.enter_context(closing(moto.boto3_client()))
+            self._moto = Place(moto.endpoint, moto.endpoint, client=client)
+        return self._moto
 
     def _store(self, scenario: Scenario, place: Place) -> Stored:
         """Lay out the scenario's objects, once for all scenarios that share them."""
         # The origin's endpoints share their objects.
         which = (scenario.content, scenario.size, scenario.count, scenario.tensors, scenario.is_one_file)
-        key = (scenario.server is Server.NONE, place.server is not None, *which)
+        key = (scenario.server is Server.NONE, place.client is not None, *which)
         if key not in self._stored:
             self._stored[key] = lay_out(scenario, place, lambda key, options: self._save_ours(place, key, options))
         stored = self._stored[key]

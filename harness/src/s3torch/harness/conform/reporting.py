@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import os
 import signal
 import sys
@@ -11,12 +10,11 @@ import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from s3torch.harness.conform.events import Case, Collected, Ended, Event, Started, Stopped, encode
-from s3torch.harness.conform.settings import law_name
+from s3torch.harness.conform.settings import law_name, law_sentence
 
 _LONGEST_REASON = 200
 _REASON = "conform-reason"
@@ -119,8 +117,7 @@ def _subject(item: pytest.Item) -> str:
 
 
 def _sentence(item: pytest.Item) -> str:
-    function: Any = getattr(item, "function", None)
-    return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+    return law_sentence(getattr(item, "function", None))
 
 
 def _reason(error: BaseException) -> str:

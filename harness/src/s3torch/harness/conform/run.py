@@ -40,7 +40,8 @@ def conform(settings: Settings, console: Console, progress: Console) -> bool:
     """
     _prepare(settings, progress)
     runs: list[Verdicts] = []
-    for run in plan_runs(settings):
+    plan = plan_runs(settings)
+    for run in plan:
         verdicts = Verdicts()
         with RunProgress(progress, run) as shown:
             _judge(run, settings, verdicts, shown)
@@ -48,8 +49,8 @@ def conform(settings: Settings, console: Console, progress: Console) -> bool:
         show_laws(console, run, verdicts.laws)
         if settings.exit_first and verdicts.is_broken:
             break
-    if not (settings.readers or settings.writer or settings.engine) and len(runs) > 1:
-        show_lacking(console, settings.endpoint or settings.server or "moto", lacking(runs))
+    if len(runs) > 1:
+        show_lacking(console, plan[0].store, lacking(runs))
     show_details(console, settings, [law for verdicts in runs for law in verdicts.laws])
     return not any(verdicts.is_broken for verdicts in runs)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s3torch.harness._options import ENGINES, SERVERS, check_endpoint, check_name, parse_size
+from s3torch.harness._options import check_name, check_store, parse_size
 
-__all__ = ["Run", "Settings", "check_settings", "law_name", "plan_runs"]
+__all__ = ["Run", "Settings", "check_settings", "law_name", "law_sentence", "plan_runs"]
 
 _LONGEST_TIMEOUT = 3600
 
@@ -75,6 +76,11 @@ def law_name(text: str) -> str:
     return text.strip().replace("-", "_").removeprefix("test_")
 
 
+def law_sentence(law: object) -> str:
+    """Return what a law says, as it is shown: the first paragraph of its docstring, in one line."""
+    return " ".join((inspect.getdoc(law) or "").split("\n\n")[0].split())
+
+
 def check_settings(settings: Settings) -> None:
     """Check the options, together too; what they name is imported later, where it is tested.
 
@@ -88,7 +94,13 @@ def check_settings(settings: Settings) -> None:
         check_name("--reader", reader)
     if settings.writer is not None:
         check_name("--writer", settings.writer)
-    _check_store(settings)
+    check_store(
+        "--",
+        endpoint=settings.endpoint,
+        bucket=settings.bucket,
+        server=settings.server,
+        engine=settings.engine,
+    )
     if settings.slack is not None:
         if not settings.readers:
             raise ValueError("--slack is about readers: it needs --reader")
@@ -97,24 +109,6 @@ def check_settings(settings: Settings) -> None:
         raise ValueError(f"--timeout must be 1 to {_LONGEST_TIMEOUT} seconds, got {settings.timeout}")
     if not any((settings.readers, settings.writer, settings.engine, settings.server, settings.endpoint)):
         raise ValueError("say what to test: --reader, --writer, --engine, --server or --endpoint; --help tells more")
-
-
-def _check_store(settings: Settings) -> None:
-    """Check engine and store."""
-    if settings.engine is not None and settings.engine not in ENGINES:
-        if ":" not in settings.engine:
-            raise ValueError(f"--engine must be {', '.join(ENGINES)} or module:factory, got {settings.engine!r}")
-        check_name("--engine", settings.engine)
-    if settings.server is not None and settings.server not in SERVERS:
-        raise ValueError(f"--server must be {' or '.join(SERVERS)}, got {settings.server!r}")
-    if settings.endpoint is not None:
-        check_endpoint("--endpoint", settings.endpoint)
-        if settings.server is not None:
-            raise ValueError("--endpoint names a store that runs already: it excludes --server")
-    elif settings.bucket is not None:
-        raise ValueError("--bucket needs --endpoint: a server started for the tests has buckets of its own")
-    if settings.engine == "memory" and (settings.server or settings.endpoint):
-        raise ValueError("--engine memory keeps objects in the process: it excludes --server and --endpoint")
 
 
 def plan_runs(settings: Settings) -> list[Run]:

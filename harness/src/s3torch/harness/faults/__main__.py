@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from s3torch.harness._command_line import run_program
+
 
 def faults(
     fault: Annotated[list[str] | None, typer.Option(help="Only these faults; --list names them.")] = None,
@@ -27,7 +29,7 @@ def faults(
 ) -> None:
     """Let everything that reads and writes S3 meet every fault: right bytes or a typed error in time, or it fails."""
     if not hasattr(os, "fork"):
-        raise _UsageError("the matrix forks its cells, which this platform cannot do")
+        raise typer.BadParameter("the matrix forks its cells, which this platform cannot do")
     from rich.console import Console
 
     from s3torch.harness.faults.cases import ALL_CASES
@@ -48,12 +50,12 @@ def faults(
     try:
         engines = {name: load_engine(name) for name in engine or ENGINES}
     except ValueError as error:
-        raise _UsageError(str(error)) from error
+        raise typer.BadParameter(str(error)) from error
     cells = choose_cells(cases, subjects, list(engines))
     if not cells:
-        raise _UsageError("no cell has such a fault, such a subject and such an engine")
+        raise typer.BadParameter("no cell has such a fault, such a subject and such an engine")
     if json_file is not None and not json_file.parent.is_dir():
-        raise _UsageError(f"there is no folder {json_file.parent}")
+        raise typer.BadParameter(f"there is no folder {json_file.parent}")
     seed = random.randrange(1 << 32) if seed is None else seed
     progress = Console(stderr=True, style="dim")
     progress.print(f"{len(cells)} cells, {jobs} at a time, --seed {seed}")
@@ -80,38 +82,12 @@ def faults(
         raise typer.Exit(1)
 
 
-class _UsageError(Exception):
-    """A bad argument; the message is all there is to say."""
-
-
 def _choose(kind: str, wanted: list[str] | None, all_of_them: Any) -> Any:
     unknown = sorted(set(wanted or ()) - {each.name for each in all_of_them})
     if unknown:
-        raise _UsageError(f"no such {kind}: {', '.join(unknown)}; --list names all")
+        raise typer.BadParameter(f"no such {kind}: {', '.join(unknown)}; --list names all")
     return [each for each in all_of_them if not wanted or each.name in wanted]
 
 
-def main() -> int:
-    """Run the command line; return the exit status."""
-    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command()(faults)
-    try:
-        return int(application(standalone_mode=False) or 0)
-    except _UsageError as error:
-        sys.stderr.write(f"error: {error}\n")
-    except typer.Exit as error:
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted\n")
-        return 130
-    except Exception as error:
-        # typer's own errors of usage, whose base it does not name in public.
-        tell = getattr(error, "format_message", None)
-        if tell is None:
-            raise
-        sys.stderr.write(f"error: {' '.join(tell().split())}\n")
-    return 2
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(faults, "python -m s3torch.harness.faults"))

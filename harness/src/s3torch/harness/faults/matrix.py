@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import selectors
@@ -17,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from s3torch.harness._options import load_name
 from s3torch.harness.faults.cases import ALL_CASES, FaultCase
 from s3torch.harness.faults.subjects import ALL_SUBJECTS, Subject
 from s3torch.harness.faults.verdict import Cell, Outcome, Verdict
@@ -57,16 +57,12 @@ def load_engine(name: str) -> Any:
     """
     if name in ENGINES:
         return name
-    module, colon, function = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise ValueError(f"no such engine: {name}; there are {', '.join(ENGINES)}, and module:function")
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+        return load_name("--engine", name)
+    except ValueError as error:
         raise ValueError(f"no such engine: {name} ({error})") from error
-    if not callable(found):
-        raise ValueError(f"no such engine: {name} is no function")  # noqa: TRY004  # the argument is a name
-    return found
 
 
 def choose_cells(cases: Sequence[FaultCase], subjects: Sequence[Subject], engines: Sequence[str]) -> list[Cell]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from s3torch.harness._options import load_name
 
 __all__ = ["SERVERS", "Job", "Settings", "load_function"]
 
@@ -97,11 +98,7 @@ def load_function(name: str) -> Callable[..., Any]:
     Raises:
         ValueError: There is none.
     """
-    module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        return load_name("--also", name)
+    except ValueError as error:
         raise ValueError(f"{name!r} does not name a function as module:function: {error}") from error
-    if not callable(found):
-        raise ValueError(f"{name!r} is no function")  # noqa: TRY004 - to who types it, the name is wrong
-    return found  # type: ignore[no-any-return]  # a callable of unknown signature
