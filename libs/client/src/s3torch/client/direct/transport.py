@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 
 __all__ = ["PlainTransport", "TlsTransport"]
@@ -11,6 +12,16 @@ __all__ = ["PlainTransport", "TlsTransport"]
 # Bytes taken from the socket at once under TLS: many records, as each system call costs as much as several of them.
 _CIPHER_READ = 256 * 1024
 _CIPHER_WRITE = 128 * 1024
+
+
+class _Scratch(threading.local):
+    """Where each thread puts ciphertext on its way from any of its sockets: it stays for the length of a call."""
+
+    def __init__(self) -> None:
+        self.cipher = memoryview(bytearray(_CIPHER_READ))
+
+
+_scratch = _Scratch()
 
 
 class PlainTransport:
@@ -44,7 +55,7 @@ class TlsTransport:
         hostname: The server's name, which its certificate must bear.
     """
 
-    __slots__ = ("_cipher", "_in", "_out", "_pending", "_tls", "drains", "sock")
+    __slots__ = ("_in", "_out", "_pending", "_tls", "drains", "sock")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, hostname: str) -> None:
         self.sock = sock
@@ -52,7 +63,6 @@ class TlsTransport:
         self._in = ssl.MemoryBIO()
         self._out = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._in, self._out, server_hostname=hostname)
-        self._cipher = memoryview(bytearray(_CIPHER_READ))
         self._pending: memoryview | None = None  # ciphertext that the socket has not taken yet
 
     def handshake(self) -> bool:
@@ -130,8 +140,9 @@ class TlsTransport:
 
     def _feed(self) -> None:
         """Take ciphertext from the socket."""
-        count = self.sock.recv_into(self._cipher)
+        cipher = _scratch.cipher
+        count = self.sock.recv_into(cipher)
         if not count:
             # Without close_notify a cut cannot be told from an end (RFC 8446, section 6.1).
             raise ConnectionResetError("the TLS connection ended without notice")
-        self._in.write(self._cipher[:count])
+        self._in.write(cipher[:count])
