@@ -13,6 +13,7 @@ import s3torch.harness.conformance  # noqa: F401  # with torch, which cannot be 
 from s3torch.harness._options import Options, load_options, parse_size
 from s3torch.harness.servers import MotoServer, ServerError
 from s3torch.harness.servers.endpoint import BucketLentError, EndpointServer, is_amazon
+from s3torch.harness.servers.scripted import ScriptedServer
 
 if TYPE_CHECKING:
     from s3torch.client import EngineContext
@@ -193,6 +194,14 @@ class TestEndpointServer:
             EndpointServer(moto_server.endpoint, name).start()
         assert client.get_object(Bucket=name, Key="precious")["Body"].read() == b"x"
         client.close()
+
+    def test_a_bucket_whose_store_counts_no_keys_is_left_alone(self) -> None:
+        entry = "<Contents><Key>precious</Key><Size>1</Size></Contents>"
+        listing = f"<ListBucketResult><Name>mine</Name><IsTruncated>false</IsTruncated>{entry}</ListBucketResult>"
+        with ScriptedServer(lambda _, wire: wire.respond(body=listing.encode())) as store:
+            with pytest.raises(ServerError, match="is not empty"):
+                EndpointServer(store.endpoint, "mine").start()
+            assert [request.method for request in store.requests] == ["GET"]
 
     def test_a_bucket_that_is_not_there_is_an_error(self, moto_server: MotoServer) -> None:
         with pytest.raises(ServerError, match="NoSuchBucket"):
