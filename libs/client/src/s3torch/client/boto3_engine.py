@@ -19,7 +19,8 @@ from s3torch.client._boto3_errors import translate
 from s3torch.client._memory_pages import BytesBuffer
 from s3torch.client._xml_text import is_xml_text
 from s3torch.client.answers import check_answer, place, range_header
-from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception
+from s3torch.client.counts import RequestCounts
+from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception, ThrottledError
 from s3torch.client.protocols import Body, EngineContext, Into
 from s3torch.client.transfers import SLOWEST, DoneTransfer, run_now, too_slow
 from s3torch.client.values import (
@@ -66,6 +67,8 @@ class Boto3Engine:
         self._session: Any = None
         self._region: str | None = context.region
         self._algorithm = _choose_checksum(context.config.checksum)
+        self.counts = RequestCounts()
+        """What this engine has asked and received so far."""
 
     @property
     def region(self) -> str:
@@ -285,7 +288,12 @@ class Boto3Engine:
         while True:
             left -= 1
             answer = self._call(
-                "GetObject", request.bucket, request.key, Range=range_header(request), IfMatch=request.etag
+                "GetObject",
+                request.bucket,
+                request.key,
+                Range=range_header(request),
+                IfMatch=request.etag,
+                IfNoneMatch=request.if_none_match,
             )
             started = time.monotonic() if started is None else started
             # Not the body's own with statement: that gives the raw stream, past the checksum.
@@ -308,8 +316,10 @@ class Boto3Engine:
                     translated = translate(error, "GetObject", request.bucket, request.key, self._context.endpoint)
                     if not left or not getattr(translated, "is_retryable", False):
                         raise translated from error
-                    request = replace(request, etag=info.etag)
+                    request = replace(request, etag=info.etag, if_none_match=None)
+                    self.counts.retries += 1
                     continue
+            self.counts.received += info.length
             return GetResult(request, view if buffer is None else buffer.take(), info)
 
     def _put(self, bucket: str, key: str, body: Body, options: PutOptions) -> PutResult:
@@ -337,8 +347,19 @@ class Boto3Engine:
         except S3Exception:
             raise
         except Exception as error:
-            raise translate(error, operation, bucket, key, self._context.endpoint) from error
+            self._count(getattr(error, "response", None))
+            translated = translate(error, operation, bucket, key, self._context.endpoint)
+            if isinstance(translated, ThrottledError):
+                self.counts.throttled += 1
+            raise translated from error
+        self._count(answer)
         return answer
+
+    def _count(self, answer: Mapping[str, Any] | None) -> None:
+        """Note what botocore says of the attempts that an answer took."""
+        retries = int((answer or {}).get("ResponseMetadata", {}).get("RetryAttempts", 0))
+        self.counts.requests += 1 + retries
+        self.counts.retries += retries
 
     def _client(self) -> Any:
         """The boto3 client of this process: a forked child must not share its parent's connections."""

@@ -33,6 +33,8 @@ from s3torch.client.window import get_many
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from s3torch.client.cache import DiskCache
+
 __all__ = ["S3Client"]
 
 _DELETE_BATCH = 1000  # keys in one DeleteObjects request, by its API page
@@ -104,6 +106,15 @@ class S3Client:
     def s3client_config(self) -> S3ClientConfig:
         """The options."""
         return self._config
+
+    @property
+    def cache(self) -> DiskCache | None:
+        """The cache of what is read, if ``s3client_config`` names one; its ``stats()`` tell what it does."""
+        if self._config.cache is None:
+            return None
+        from s3torch.client.cache import cache_for
+
+        return cache_for(self._config.cache)
 
     @property
     def user_agent_prefix(self) -> str:
@@ -225,7 +236,7 @@ class S3Client:
         """
         window = self._config.window if window is None else window
         window_bytes = self._config.window_bytes if window_bytes is None else window_bytes
-        if window < 1 or window_bytes < 1:
+        if (window is not None and window < 1) or window_bytes < 1:
             raise ValueError(f"window and window_bytes must be at least 1, got {window} and {window_bytes}")
         return get_many(self.engine, requests, window=window, window_bytes=window_bytes, return_errors=return_errors)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from s3torch.client.values import PutOptions
 if TYPE_CHECKING:
     from s3torch.client.protocols import Engine, EngineContext
 
-__all__ = ["ChecksumAlgorithm", "S3ClientConfig"]
+__all__ = ["CacheConfig", "ChecksumAlgorithm", "S3ClientConfig"]
 
 ChecksumAlgorithm = Literal["auto", "crc64nvme", "crc32c", "crc32", "none"]
 
@@ -20,6 +21,36 @@ _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
 # What one connection to S3 carries, from Amazon's performance guidelines ("85-90 MB/s per request"), less a margin.
 _BYTES_PER_CONNECTION = 75e6
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """A local cache of what is read, shared by all processes that name the same directory.
+
+    Args:
+        directory: Where, on a local disk; made if it is not there.
+        max_bytes: Bytes of disk that it may take.
+        min_free_bytes: Bytes of the file system that it leaves free, whatever ``max_bytes`` allows.
+
+    Raises:
+        ValueError: A bound is out of its range, or the directory is empty.
+        TypeError: An option has the wrong type.
+    """
+
+    directory: str
+    max_bytes: int = 100 * _GIB
+    min_free_bytes: int = field(default=2 * _GIB, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check every option."""
+        if not isinstance(self.directory, (str, os.PathLike)):
+            raise TypeError(f"directory must be a path, got {type(self.directory).__name__}")
+        directory = os.path.abspath(os.fsdecode(self.directory)) if os.fspath(self.directory) else ""  # noqa: PTH100  # a string
+        if not directory:
+            raise ValueError("directory must not be empty: name one on a local disk")
+        object.__setattr__(self, "directory", directory)
+        _check_int("max_bytes", self.max_bytes, _MIB)
+        _check_int("min_free_bytes", self.min_free_bytes, 0)
 
 
 @dataclass(frozen=True)
@@ -43,8 +74,9 @@ class S3ClientConfig:
         operation_timeout: Seconds that one request, or one part of a large transfer, may take with all its retries,
             beside a second for each 256 KiB.
         max_connections: Connections of one large transfer; None derives them from ``throughput_target_gbps``.
-        window: Requests that `S3Client.get_many` keeps in flight; as many again may wait to be delivered in order.
-        window_bytes: Bytes that `S3Client.get_many` keeps in flight or undelivered.
+        window: Requests that `S3Client.get_many` and datasets keep in flight at most; as many again may wait to be
+            delivered in order. None finds by measuring how many are worth it, from 64 up to 512.
+        window_bytes: Bytes that these keep in flight or undelivered.
         read_ahead: Parts that a stream fetches ahead of a reader that reads in small steps.
         upload_buffers: Parts of an upload held in memory at once, beside what is sent from the caller's own memory.
         checksum: Checksum sent with uploads; ``"auto"`` takes the fastest there is: with ``awscrt`` installed
@@ -53,6 +85,7 @@ class S3ClientConfig:
         ca_bundle: File of certificates to trust; None takes ``AWS_CA_BUNDLE`` or the system's.
         huge_pages: Ask the system for huge pages for large destinations, where it has them.
         put_options: Storage class, encryption, metadata and tags of what is uploaded.
+        cache: A directory that keeps what is read, and answers when it is read again; None for none.
 
     Raises:
         ValueError: An option is out of its range, or two exclude each other.
@@ -71,7 +104,7 @@ class S3ClientConfig:
     read_timeout: float = field(default=30.0, kw_only=True)
     operation_timeout: float = field(default=300.0, kw_only=True)
     max_connections: int | None = field(default=None, kw_only=True)
-    window: int = field(default=64, kw_only=True)
+    window: int | None = field(default=None, kw_only=True)
     window_bytes: int = field(default=256 * _MIB, kw_only=True)
     read_ahead: int = field(default=4, kw_only=True)
     upload_buffers: int = field(default=6, kw_only=True)
@@ -80,19 +113,24 @@ class S3ClientConfig:
     ca_bundle: str | None = field(default=None, kw_only=True)
     huge_pages: bool = field(default=True, kw_only=True)
     put_options: PutOptions = field(default_factory=PutOptions, kw_only=True)
+    cache: CacheConfig | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check every option, so that a mistake fails before any request."""
         for name in ("throughput_target_gbps", "connect_timeout", "read_timeout", "operation_timeout"):
             _check_number(name, getattr(self, name))
-        for name in ("max_attempts", "window", "window_bytes", "upload_buffers"):
+        for name in ("max_attempts", "window_bytes", "upload_buffers"):
             _check_int(name, getattr(self, name), 1)
+        if self.window is not None:
+            _check_int("window", self.window, 1)
         _check_int("read_ahead", self.read_ahead, 0)
         _check_int("part_size", self.part_size, 1)
         if not 5 * _MIB <= self.part_size <= 5 * _GIB:
             raise ValueError(f"part_size must be 5 MiB to 5 GiB, got {self.part_size} bytes")
         if self.max_connections is not None:
             _check_int("max_connections", self.max_connections, 1)
+        if self.cache is not None and not isinstance(self.cache, CacheConfig):
+            raise TypeError(f"cache must be a CacheConfig or None, got {type(self.cache).__name__}")
         if self.unsigned and self.requester_pays:
             raise ValueError("requester_pays needs credentials: it excludes unsigned")
         if isinstance(self.engine, str) and self.engine not in ("direct", "boto3", "memory"):

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from s3torch.client._memory_store import MemoryObject, MemoryStore, RefusalError
 from s3torch.client.answers import check_answer, place
+from s3torch.client.counts import RequestCounts
 from s3torch.client.error_mapping import error_for
 from s3torch.client.errors import S3Exception
 from s3torch.client.protocols import Body, EngineContext, Into
@@ -54,6 +55,8 @@ class MemoryEngine:
     def __init__(self, context: EngineContext, store: MemoryStore | None = None) -> None:
         self._region = context.region or os.environ.get("AWS_REGION") or "us-east-1"
         self._store = MemoryStore.named(context.endpoint) if store is None else store
+        self.counts = RequestCounts()
+        """What this engine has been asked for so far: the GETs."""
 
     @property
     def store(self) -> MemoryStore:
@@ -200,10 +203,12 @@ class MemoryEngine:
         return f"<{type(self).__name__} region={self._region!r}>"
 
     def _get(self, request: GetRequest, into: Into) -> GetResult:
+        self.counts.requests += 1
         found, start, end = _ask("GetObject", request.bucket, request.key, lambda: self._store.find_range(request))
         info = GetInfo(start, end - start, len(found.data), found.etag)
         check_answer(request, info)
         view = place(request, info, into)
+        self.counts.received += info.length
         if view is None:
             return GetResult(request, found.data if len(found.data) == info.length else found.data[start:end], info)
         view[:] = memoryview(found.data)[start:end]

@@ -5,25 +5,233 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Generic, TypeVar
 
+from s3torch.client._width import Pace, Reading, Width
 from s3torch.client.errors import S3Exception
 from s3torch.client.protocols import Gets, Transfer
 from s3torch.client.values import GetRequest, GetResult
 
-__all__ = ["get_many"]
+__all__ = ["Width", "Window", "get_many"]
 
-# What an object of unknown size counts for in the window, until its response tells.
+T = TypeVar("T")
+
+# What an object of unknown size counts for in the window, until others have told.
 _ASSUMED_SIZE = 1024 * 1024
 # While what comes next is there already, the others are looked after no more often than this: each look costs a system
 # call and handles every connection that has received a little.
 _LEAST_PAUSE_S = 0.002
+# Of many in flight the oldest are asked after every step whether they are done, all of them only now and then.
+_OLDEST = 8
+
+
+class Window(Generic[T]):
+    """Fetches of items in the items' order: in flight, or done and waiting for those before them.
+
+    Nothing runs but while somebody waits in `next`, or for any other transfer of the thread; in between, the kernel's
+    socket buffers go on receiving.
+
+    Args:
+        engine: Where to read.
+        items: What to fetch; drawn as the window moves.
+        plan: Given an item, says what to fetch of it, None for nothing, and how many bytes that counts for.
+        width: Requests in flight at most; as many again may wait to be delivered in order. Found by measuring.
+        most_bytes: Bytes in flight or undelivered at most; one item is always allowed.
+        clock: Seconds, monotonic.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_drawn",
+        "_driven_at",
+        "_engine",
+        "_has_driven",
+        "_held",
+        "_is_exhausted",
+        "_is_full",
+        "_items",
+        "_most_bytes",
+        "_pace",
+        "_plan",
+        "_queue",
+        "_running",
+        "_turns",
+        "_was_full",
+        "_width",
+        "delivered",
+        "in_flight_peak",
+        "in_flight_sum",
+        "size",
+        "started",
+        "waited_s",
+    )
+
+    def __init__(
+        self,
+        engine: Gets,
+        items: Iterable[T],
+        plan: Callable[[T], tuple[GetRequest | None, int]],
+        *,
+        width: Width,
+        most_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._items = iter(items)
+        self._plan = plan
+        self._width = width
+        self._most_bytes = most_bytes
+        self._queue: deque[tuple[T, Transfer[GetResult] | None, int]] = deque()
+        self._running: deque[Transfer[GetResult]] = deque()  # those of the queue that are in flight, as far as known
+        self._held = 0
+        # Drawn and planned, but too large for what is left of the window.
+        self._drawn: tuple[T, GetRequest | None, int] | None = None
+        self._clock = clock
+        self._driven_at = clock()
+        self._has_driven = False  # since the last look at which are in flight
+        self._is_exhausted = False
+        self._is_full = False  # whether the number in flight is all that keeps the next from being started
+        self._was_full = False  # the same, at any time since the pace was last looked at
+        self._turns = 0
+        self.started = 0
+        """Requests begun."""
+        self.delivered = 0
+        """Items handed out."""
+        self.size = 0
+        """Bytes that those counted for."""
+        self.waited_s = 0.0
+        """Seconds for which the caller waited."""
+        self.in_flight_peak = 0
+        """Requests in flight at most."""
+        self.in_flight_sum = 0
+        """Requests in flight, summed over the items handed out."""
+        self._pace = Pace(width, self._read())
+
+    def next(self) -> tuple[T, Transfer[GetResult] | None] | None:
+        """Wait for the next item in order.
+
+        Returns:
+            The item and its fetch, which has ended with a result or an error, or None where nothing was to be fetched;
+            None after the last item.
+        """
+        queue = self._queue
+        while True:
+            self._refill()
+            if not queue:
+                return None
+            item, transfer, size = queue[0]
+            if transfer is None:
+                self._has_driven = True  # whoever reads the item will have driven the others
+                break
+            if transfer.done():
+                if self._clock() - self._driven_at >= _LEAST_PAUSE_S:
+                    # Keep the others going: a caller that computes for long between items comes by only now and then.
+                    self.advance()
+                break
+            before = self._clock()
+            # Not for this one alone, where each that ends makes room for another request.
+            transfer.wait(self._has_room if self._is_full else None)
+            self._driven_at = self._clock()
+            self._has_driven = True
+            self.waited_s += self._driven_at - before
+        queue.popleft()
+        running = self._running
+        if running and running[0] is transfer:
+            running.popleft()
+        self._held -= size
+        self.delivered += 1
+        self.size += size
+        self.in_flight_sum += len(running)
+        if self.delivered >= self._pace.look_at:
+            self._pace.look(self._read(), was_full=self._was_full)
+            self._was_full = False
+        return item, transfer
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Drive what is in flight by what can be done now; wait at most ``seconds`` until something can."""
+        for transfer in self._running:
+            transfer.advance(seconds)  # moves all
+            break
+        self._driven_at = self._clock()
+        self._has_driven = True
+
+    def close(self) -> None:
+        """End all that is in flight."""
+        for _, transfer, _ in self._queue:
+            if transfer is not None:
+                transfer.cancel()
+        self._queue.clear()
+        self._running.clear()
+
+    def _has_room(self) -> bool:
+        running = self._running
+        self._turns += 1
+        oldest = running if self._turns % _OLDEST == 0 else islice(running, _OLDEST)
+        return any(transfer.done() for transfer in oldest)
+
+    def _refill(self) -> None:
+        width, queue = self._width.value, self._queue
+        if self._has_driven:
+            self._has_driven = False
+            if len(self._running) >= width:
+                self._forget_done(width)
+        running = self._running
+        self._is_full = False
+        while len(queue) < 2 * width:
+            if len(running) >= width:
+                self._is_full = self._was_full = True
+                break
+            drawn = self._drawn or self._draw()
+            if drawn is None:
+                break
+            item, request, size = drawn
+            if request is None:
+                queue.append((item, None, 0))
+                continue
+            if queue and self._held + size > self._most_bytes:
+                self._drawn = drawn
+                break
+            self._drawn = None
+            transfer = self._engine.start_get(request)
+            queue.append((item, transfer, size))
+            running.append(transfer)
+            self._held += size
+            self.started += 1
+        if len(running) > self.in_flight_peak:
+            self.in_flight_peak = len(running)
+
+    def _draw(self) -> tuple[T, GetRequest | None, int] | None:
+        if self._is_exhausted:
+            return None
+        try:
+            item = next(self._items)
+        except StopIteration:
+            self._is_exhausted = True
+            return None
+        request, size = self._plan(item)
+        return item, request, size
+
+    def _forget_done(self, width: int) -> None:
+        """Drop from those in flight what has ended."""
+        running = self._running
+        # Most often the oldest have ended; to look through all of a wide window each time would cost much.
+        while running and running[0].done():
+            running.popleft()
+        if len(running) >= width:
+            self._running = deque([transfer for transfer in running if not transfer.done()])
+
+    def _read(self) -> Reading:
+        counts = getattr(self._engine, "counts", None)
+        throttled = 0 if counts is None else counts.throttled
+        return Reading(self._clock(), self.started, self.delivered, self.size, self.waited_s, throttled)
 
 
 def get_many(
     engine: Gets,
     requests: Iterable[GetRequest],
     *,
-    window: int,
+    window: int | None,
     window_bytes: int,
     return_errors: bool = False,
     clock: Callable[[], float] = time.monotonic,
@@ -35,8 +243,10 @@ def get_many(
     Args:
         engine: Where to read.
         requests: What to read; pulled as the window moves.
-        window: Requests in flight at most; as many again may wait to be delivered in order.
-        window_bytes: Bytes in flight or undelivered at most; one request is always allowed.
+        window: Requests in flight at most; as many again may wait to be delivered in order. None finds by measuring
+            how many are worth it.
+        window_bytes: Bytes in flight or undelivered at most; one request is always allowed. An object of unknown size
+            counts for as much as those before it had on average.
         return_errors: Yield a request's error at its place and go on, rather than raise it.
         clock: Seconds, monotonic.
 
@@ -46,11 +256,17 @@ def get_many(
     Raises:
         S3Exception: At the place of the request that failed, unless ``return_errors``; what follows is cancelled.
     """
-    moving = _Window(engine, iter(requests), window, window_bytes, clock)
+    sizes = _Sizes()
+    moving = Window(engine, requests, sizes.plan, width=Width.bounded(window), most_bytes=window_bytes, clock=clock)
     try:
-        while (transfer := moving.next_done()) is not None:
+        while (following := moving.next()) is not None:
+            _, transfer = following
+            del following
+            assert transfer is not None  # noqa: S101  # each has its request
             try:
                 result: GetResult | S3Exception = transfer.result()
+                if result.request.size is None:
+                    sizes.learn(len(result.data))
             except S3Exception as error:
                 if not return_errors:
                     raise
@@ -58,100 +274,29 @@ def get_many(
             del transfer  # the caller may hold the result for long; nothing else should
             yield result
     finally:
-        moving.cancel()
+        moving.close()
 
 
-class _Window:
-    """Transfers in order: in flight, or done and waiting for those before them."""
+class _Sizes:
+    """What requests count for; those for objects of unknown size as much as others had on average."""
 
-    __slots__ = (
-        "_bytes",
-        "_clock",
-        "_drawn",
-        "_driven_at",
-        "_engine",
-        "_has_driven",
-        "_held",
-        "_queue",
-        "_running",
-        "_source",
-        "_width",
-    )
+    __slots__ = ("_count", "_total")
 
-    def __init__(
-        self, engine: Gets, source: Iterator[GetRequest], width: int, size: int, clock: Callable[[], float]
-    ) -> None:
-        self._engine = engine
-        self._source = source
-        self._width = width
-        self._bytes = size
-        self._queue: deque[tuple[Transfer[GetResult], int]] = deque()
-        self._running: deque[Transfer[GetResult]] = deque()  # those of the queue that are in flight, as far as known
-        self._held = 0
-        self._drawn: GetRequest | None = None  # drawn from the source, but too large for what is left of the window
-        self._clock = clock
-        self._driven_at = clock()
-        self._has_driven = False  # since the last look at which are in flight
+    def __init__(self) -> None:
+        self._count = self._total = 0
 
-    def next_done(self) -> Transfer[GetResult] | None:
-        """Wait for the next in order; None after the last."""
-        while True:
-            self._refill()
-            if not self._queue:
-                return None
-            transfer, size = self._queue[0]
-            if transfer.done():
-                break
-            # Not for this one alone: each that ends makes room for another request.
-            transfer.wait(self._is_one_done)
-            self._note_driven()
-        if self._clock() - self._driven_at >= _LEAST_PAUSE_S:
-            # Keep the others going: a caller that computes for long between items comes by only now and then.
-            transfer.advance()
-            self._note_driven()
-        self._queue.popleft()
-        if self._running and self._running[0] is transfer:
-            self._running.popleft()
-        self._held -= size
-        return transfer
+    def plan(self, request: GetRequest) -> tuple[GetRequest, int]:
+        """Return the request and the bytes it counts for."""
+        if request.start is not None and request.start < 0:
+            return request, -request.start
+        start = request.start or 0
+        if request.end is not None:
+            return request, request.end - start
+        if request.size is None:
+            return request, self._total // self._count if self._count else _ASSUMED_SIZE
+        return request, max(0, request.size - start)
 
-    def cancel(self) -> None:
-        """End all that is in flight."""
-        for transfer, _ in self._queue:
-            transfer.cancel()
-        self._queue.clear()
-
-    def _note_driven(self) -> None:
-        self._driven_at = self._clock()
-        self._has_driven = True
-
-    def _is_one_done(self) -> bool:
-        return any(transfer.done() for transfer in self._running)
-
-    def _refill(self) -> None:
-        if self._has_driven:
-            self._running = deque(transfer for transfer in self._running if not transfer.done())
-            self._has_driven = False
-        running = self._running
-        while len(running) < self._width and len(self._queue) < 2 * self._width:
-            request = self._drawn or next(self._source, None)
-            if request is None:
-                return
-            size = _size(request)
-            if self._queue and self._held + size > self._bytes:
-                self._drawn = request
-                return
-            self._drawn = None
-            transfer = self._engine.start_get(request)
-            self._queue.append((transfer, size))
-            self._held += size
-            running.append(transfer)
-
-
-def _size(request: GetRequest) -> int:
-    if request.start is not None and request.start < 0:
-        return -request.start
-    start = request.start or 0
-    if request.end is not None:
-        return request.end - start
-    return _ASSUMED_SIZE if request.size is None else max(0, request.size - start)
+    def learn(self, size: int) -> None:
+        """Take the size of one that was unknown."""
+        self._count += 1
+        self._total += size

@@ -210,6 +210,10 @@ class Call(KeepsError, Generic[T]):
         if self._done:
             return
         self.attempts += 1
+        counts = self._engine.counts
+        counts.requests += 1
+        if self.attempts > 1:
+            counts.retries += 1
         operation = self._next_operation()
         self._generation = self._engine.generation
         try:
@@ -250,12 +254,15 @@ class Call(KeepsError, Generic[T]):
     def _retry_or_fail(self, error: Exception, head: ResponseHead | None = None) -> None:
         self._leave_connection()
         may_retry = isinstance(error, S3Exception) and error.is_retryable
+        is_throttled = isinstance(error, ThrottledError)
+        if is_throttled:
+            self._engine.counts.throttled += 1
         if type(error) is ProtocolError:
             self._malformed += 1
             may_retry = self._malformed < _PROTOCOL_ATTEMPTS
         delay = None
         if may_retry:
-            delay = self._engine.retry_delay(self.attempts, is_throttled=isinstance(error, ThrottledError), head=head)
+            delay = self._engine.retry_delay(self.attempts, is_throttled=is_throttled, head=head)
         loop = self._loop
         if delay is None or loop.driven_s + delay > self._deadline:
             self._fail(self._after_attempts(error))

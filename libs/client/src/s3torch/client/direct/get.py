@@ -58,6 +58,8 @@ class GetCall(Call[GetResult]):
         etag = request.etag if info is None else info.etag
         if etag:
             headers += f"If-Match: {etag}\r\n"
+        elif request.if_none_match:
+            headers += f"If-None-Match: {request.if_none_match}\r\n"
         operation = self._operation
         operation.headers = headers
         operation.amz_headers = _CHECKSUM_MODE if span is None and self._engine.config.verify_checksums else ()
@@ -144,6 +146,7 @@ class GetCall(Call[GetResult]):
                     remedy="Something between the store and here changes bytes.",
                     is_retryable=True,
                 )
+        self._engine.counts.received += info.length
         if self._buffer is not None:
             del view
             self._view = None

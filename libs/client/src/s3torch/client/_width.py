@@ -1,0 +1,136 @@
+"""How many requests are worth having in flight: found by measuring, as sizes, latency and the consumer change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["FIRST_WIDTH", "MOST_WIDTH", "Pace", "Reading", "Width"]
+
+FIRST_WIDTH = 64
+"""Requests in flight until something is measured."""
+MOST_WIDTH = 512
+"""Requests in flight at most where nobody says otherwise: what a process may have open is most often 1,024 files."""
+
+_LEAST_WIDTH = 8
+# Twice the requests in flight must bring so much more, or the store, the network or this processor gives no more.
+_LEAST_GAIN = 0.15
+# A consumer that waits for a smaller share of its time has what it needs.
+_LEAST_WAITING = 0.1
+_LEAST_SAMPLE = 32
+# Widths' worth of objects between two attempts at a wider window; doubled whenever one brings nothing.
+_FIRST_REST, _LONGEST_REST = 16, 256
+_MIB = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Width:
+    """The number of requests in flight, as far as it is known by now; windows that follow each other share one.
+
+    Args:
+        value: Requests in flight to begin with.
+        most: Requests in flight at most.
+    """
+
+    value: int = FIRST_WIDTH
+    most: int = MOST_WIDTH
+
+    @classmethod
+    def bounded(cls, most: int | None) -> Width:
+        """Return the width for a bound that somebody has given, which is where it begins; None for no such bound."""
+        return cls() if most is None else cls(most, most)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a window has done up to now."""
+
+    now: float
+    """Seconds, monotonic."""
+    started: int
+    """Requests begun."""
+    delivered: int
+    """Objects handed out."""
+    size: int
+    """Bytes of those."""
+    waited_s: float
+    """Seconds for which somebody waited for one."""
+    throttled: int
+    """Answers by which the store asked for fewer requests."""
+
+    @property
+    def work(self) -> float:
+        """Objects, large ones for more than one: a latency and the time of the bytes, as S3 has them."""
+        return self.delivered + self.size / (2 * _MIB)
+
+
+class Pace:
+    """Watches one window, and widens it for as long as that makes it faster.
+
+    A window that its consumer waits for is made twice as wide. Once all that was in flight at that moment is delivered
+    it is measured, and goes back to what it was unless it has become faster. A store that asks for fewer requests gets
+    half of them.
+
+    Args:
+        width: What is found goes here.
+        start: What the window has done when it begins.
+    """
+
+    __slots__ = ("_before", "_is_settling", "_rest", "_since", "_width", "look_at")
+
+    def __init__(self, width: Width, start: Reading) -> None:
+        self._width = width
+        self._before: tuple[int, float] | None = None  # the narrower width under test, and its pace
+        self._rest = _FIRST_REST
+        self._since = start
+        # The first requests all begin at once and so end at once: what follows them is measured.
+        self._is_settling = True
+        self.look_at = width.value
+        """The number of delivered objects from which on `look` has something to do."""
+
+    def look(self, reading: Reading, *, was_full: bool) -> None:
+        """Take what the window has done, and set its width.
+
+        Args:
+            reading: What it has done up to now.
+            was_full: Whether the width was what held it back.
+        """
+        since, width = self._since, self._width
+        if reading.throttled > since.throttled:
+            width.value = max(min(_LEAST_WIDTH, width.most), width.value // 2)
+            self._before = None
+            self._pause(reading)
+        elif self._is_settling:
+            self._is_settling = False
+            self._since = reading
+            self.look_at = reading.delivered + max(width.value, _LEAST_SAMPLE)
+        else:
+            self._judge(reading, was_full=was_full)
+
+    def _judge(self, reading: Reading, *, was_full: bool) -> None:
+        since, width = self._since, self._width
+        seconds = max(1e-9, reading.now - since.now)
+        pace = (reading.work - since.work) / seconds
+        if self._before is not None:
+            narrower, slower = self._before
+            self._before = None
+            if pace < slower * (1 + _LEAST_GAIN * (width.value / narrower - 1)):
+                width.value = min(narrower, width.value)
+                self._rest = min(_LONGEST_REST, 2 * self._rest)
+                self._pause(reading)
+                return
+            self._rest = _FIRST_REST
+        is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
+        if width.value < width.most and was_full and is_waited_for:
+            self._before = width.value, pace
+            width.value = min(width.most, 2 * width.value)
+            self._is_settling = True
+            self._since = reading
+            self.look_at = max(reading.started, reading.delivered + 1)  # those in flight now end at the old pace
+        else:
+            self._pause(reading)
+
+    def _pause(self, reading: Reading) -> None:
+        """Leave the width for a while, then measure again."""
+        self._since = reading
+        self._is_settling = True
+        self.look_at = reading.delivered + self._rest * self._width.value
