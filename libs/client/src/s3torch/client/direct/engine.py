@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from s3torch.client._xml_text import is_xml_text
 from s3torch.client.checksum import choose_algorithm, compute
+from s3torch.client.counts import RequestCounts
 from s3torch.client.direct.call import Call, Operation
 from s3torch.client.direct.connection import Dialer
 from s3torch.client.direct.get import GetCall
@@ -100,6 +101,8 @@ class DirectEngine:
     def __init__(self, context: EngineContext) -> None:
         self.config = context.config
         self.budget = RetryBudget()
+        self.counts = RequestCounts()
+        """What this engine has asked and received so far."""
         self.generation = 0
         """Counts changes of credentials and addresses that answers asked for."""
         self._context = context
@@ -114,6 +117,11 @@ class DirectEngine:
     def region(self) -> str:
         """The region requests are made for."""
         return self._here().identity.region
+
+    @property
+    def endpoint(self) -> str:
+        """URL of the store: given, from the environment or profile, or Amazon's."""
+        return self._here().identity.endpoint
 
     def loop(self) -> Loop:
         """The calling thread's loop."""
