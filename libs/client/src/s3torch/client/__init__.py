@@ -1,7 +1,7 @@
 """S3's verbs over HTTP: bytes go from the socket into their final place, and no thread stands between."""
 
 from s3torch.client.client import S3Client
-from s3torch.client.config import ChecksumAlgorithm, S3ClientConfig
+from s3torch.client.config import CacheConfig, ChecksumAlgorithm, S3ClientConfig
 from s3torch.client.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -47,6 +47,7 @@ from s3torch.client.values import (
 __all__ = [
     "AccessDeniedError",
     "BucketNotFoundError",
+    "CacheConfig",
     "ChecksumAlgorithm",
     "ChecksumError",
     "CopyResult",

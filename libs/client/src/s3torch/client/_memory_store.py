@@ -120,6 +120,8 @@ class MemoryStore:
         found = self.find(request.bucket, request.key)
         if request.etag is not None and request.etag != found.etag:
             raise RefusalError(412, "PreconditionFailed", "The object has another ETag")
+        if request.if_none_match is not None and request.if_none_match == found.etag:
+            raise RefusalError(304, "")
         size = len(found.data)
         if request.start is None:
             return found, 0, size

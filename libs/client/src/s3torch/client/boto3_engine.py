@@ -82,6 +82,11 @@ class Boto3Engine:
             self._region = str(region or "us-east-1")
         return self._region
 
+    @property
+    def endpoint(self) -> str:
+        """URL of the store: given, from the environment or profile, or Amazon's."""
+        return str(self._client().meta.endpoint_url)
+
     def start_get(self, request: GetRequest, into: Into = None) -> DoneTransfer[GetResult]:
         """Do one GET; a body that breaks is asked for again."""
         return run_now(lambda: self._get(request, into))

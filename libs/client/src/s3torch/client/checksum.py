@@ -14,7 +14,7 @@ from typing import Any
 
 from s3torch.client.config import ChecksumAlgorithm
 
-__all__ = ["choose_algorithm", "compute", "find_checksum"]
+__all__ = ["choose_algorithm", "compute", "crc32", "find_checksum"]
 
 _HEADER = "x-amz-checksum-"
 # Fastest first: what a response offers is compared with the first of these that can be computed.
@@ -74,6 +74,15 @@ def compute(algorithm: str, pieces: Iterable[memoryview]) -> str:
     for piece in pieces:
         value = update(piece, value)
     return base64.b64encode(value.to_bytes(size, "big")).decode()
+
+
+def crc32(data: memoryview) -> int:
+    """Return the CRC-32 of some bytes.
+
+    Args:
+        data: The bytes, contiguous.
+    """
+    return _crc("crc32")[0](data, 0)
 
 
 def _crc(algorithm: str) -> tuple[Callable[[memoryview, int], int], int]:

@@ -73,6 +73,11 @@ _PRECONDITION = _Rule(
     "a condition of the request does not hold",
     "The object is not, or no longer, in the state asked for: look at it again and decide anew.",
 )
+_UNCHANGED = _Rule(
+    PreconditionFailedError,
+    "the object is still the one that was named",
+    "Use what you have of it, or ask without if_none_match.",
+)
 _CHANGED = _Rule(
     ObjectChangedError,
     "the object was replaced while it was read",
@@ -192,6 +197,7 @@ _BY_CODE: dict[str, _Rule] = {
 
 _BY_STATUS: dict[int, _Rule] = {
     301: _REGION,
+    304: _UNCHANGED,
     307: _REGION,
     308: _REGION,
     400: _Rule(

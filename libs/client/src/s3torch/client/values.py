@@ -102,6 +102,8 @@ class GetRequest:
     """Read only while the object still has this entity tag; another one is `ObjectChangedError`."""
     size: int | None = None
     """The object's whole size in bytes, if the caller knows it; lets large objects be read in parallel at once."""
+    if_none_match: str | None = None
+    """Read only if the object has another entity tag than this one; else `PreconditionFailedError`, status 304."""
 
     def __post_init__(self) -> None:
         """Check the range."""

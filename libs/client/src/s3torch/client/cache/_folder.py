@@ -1,0 +1,184 @@
+"""The files of a cache: finding, writing and removing them. Each is complete under its name, or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from s3torch.client.cache._entry import Version, make_trailer, write_all
+
+__all__ = ["Folder", "Used"]
+
+_SHARD_DIGITS = 3  # 4,096 folders: a million entries are some 250 in each
+_OLD_DRAFT_S = 600.0  # a file is written in far less; an older draft is one whose writer has died
+_SECTOR = 512  # bytes of a block in st_blocks, by POSIX
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This is a cache of objects that lie in S3, and may be deleted at any time. See https://bford.info/cachedir/
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """One file, and when it was last used."""
+
+    path: str
+    size: int
+    """Bytes of disk."""
+    used_at: float
+    """Seconds since the epoch, as precise as its files are touched."""
+
+
+class Folder:
+    """The files under one directory.
+
+    Args:
+        directory: The directory the user gave; all lies in a folder of its own in it.
+
+    Raises:
+        OSError: It cannot be made, or not be written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "s3torch-cache-1"
+        self._drafts = self.root / "drafts"
+        self._entries = self.root / "entries"
+        for folder in (self.root, self._drafts, self._entries):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._prefix = f"{self._entries}{os.sep}"
+        self._numbers = itertools.count(time.time_ns())
+        tag = self.root / "CACHEDIR.TAG"
+        if not tag.exists():
+            tag.write_text(_TAG)
+        self._sweep_drafts()
+
+    def path(self, version: Version, span: tuple[int, int] | None) -> str:
+        """Return where an entry lies.
+
+        Args:
+            version: Whose bytes it holds.
+            span: First byte and byte after the last; None for the whole object.
+        """
+        digest = version.digest
+        whole = f"{self._prefix}{digest[:_SHARD_DIGITS]}{os.sep}{digest}"
+        return whole if span is None else f"{whole}-{span[0]:x}-{span[1]:x}"
+
+    def spans(self, version: Version) -> list[tuple[int, int]]:
+        """Return the spans that are there of a version, in order; whole objects are none."""
+        digest = version.digest
+        try:
+            names = os.listdir(f"{self._prefix}{digest[:_SHARD_DIGITS]}")  # noqa: PTH208  # names alone, and fast
+        except FileNotFoundError:
+            return []
+        found = []
+        for name in names:
+            if name.startswith(digest) and name.count("-") == 2:
+                _, start, end = name.split("-")
+                found.append((int(start, 16), int(end, 16)))
+        return sorted(found)
+
+    def write(
+        self, version: Version, span: tuple[int, int] | None, size: int, data: memoryview, now: float
+    ) -> int:
+        """Make an entry, or replace it.
+
+        Args:
+            version: Whose bytes.
+            span: As in `path`.
+            size: The object's whole size.
+            data: The bytes, format ``B``, contiguous.
+            now: Seconds since the epoch, by the clock that judges how long it has not been used.
+
+        Returns:
+            Bytes of disk that came in by it.
+
+        Raises:
+            OSError: It cannot be written; nothing is left of it.
+        """
+        path = self.path(version, span)
+        draft = f"{self._drafts}{os.sep}{os.getpid()}-{next(self._numbers):x}"
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                trailer = make_trailer(version, 0 if span is None else span[0], size, data)
+                write_all(descriptor, [data, memoryview(trailer)])
+                os.utime(descriptor, (now, now))
+                came = _disk_size(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                came -= _disk_size(os.stat(path))  # noqa: PTH116  # paths are strings where every microsecond counts
+            try:
+                os.rename(draft, path)  # noqa: PTH104  # likewise
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120  # likewise
+                os.rename(draft, path)  # noqa: PTH104  # likewise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)  # noqa: PTH108  # likewise
+            raise
+        return came
+
+    def remove(self, path: str) -> int:
+        """Remove an entry; return the bytes of disk that went, 0 if another process was faster."""
+        try:
+            size = _disk_size(os.stat(path))  # noqa: PTH116  # as above
+            os.unlink(path)  # noqa: PTH108  # as above
+        except OSError:
+            return 0
+        return size
+
+    def free(self) -> int:
+        """Return how many bytes the file system has free for us."""
+        found = os.statvfs(self._drafts)
+        return found.f_bavail * found.f_frsize
+
+    def sample(self, least: int, choose: random.Random) -> list[Used]:
+        """Return the entries of some shards, chosen at random.
+
+        Args:
+            least: Entries wanted; fewer only where there are not so many.
+            choose: Chooses the shards.
+        """
+        shards = os.listdir(self._entries)  # noqa: PTH208  # names alone
+        choose.shuffle(shards)
+        found: list[Used] = []
+        for shard in shards:
+            found += self._scan(shard)
+            if len(found) >= least:
+                break
+        return found
+
+    def measure(self) -> int:
+        """Return the bytes of disk that all entries take; looks at each."""
+        self._sweep_drafts()
+        return sum(used.size for shard in os.listdir(self._entries) for used in self._scan(shard))  # noqa: PTH208
+
+    def _scan(self, shard: str) -> Iterator[Used]:
+        try:
+            entries = os.scandir(f"{self._prefix}{shard}")
+        except OSError:
+            return
+        with entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    yield Used(entry.path, _disk_size(status), status.st_mtime)
+
+    def _sweep_drafts(self) -> None:
+        """Remove what writers that died have left."""
+        oldest = time.time() - _OLD_DRAFT_S
+        with os.scandir(self._drafts) as drafts:
+            for draft in drafts:
+                with contextlib.suppress(OSError):
+                    if draft.stat(follow_symlinks=False).st_mtime < oldest:
+                        os.unlink(draft.path)  # noqa: PTH108  # as above
+
+
+def _disk_size(status: os.stat_result) -> int:
+    return status.st_blocks * _SECTOR
