@@ -46,6 +46,7 @@ class Window(Generic[T]):
         "_drawn",
         "_driven_at",
         "_engine",
+        "_failure",
         "_has_driven",
         "_held",
         "_is_exhausted",
@@ -91,6 +92,7 @@ class Window(Generic[T]):
         self._driven_at = clock()
         self._has_driven = False  # since the last look at which are in flight
         self._is_exhausted = False
+        self._failure: Exception | None = None  # what drawing has raised, to be raised in its turn
         self._is_full = False  # whether the number in flight is all that keeps the next from being started
         self._was_full = False  # the same, at any time since the pace was last looked at
         self._turns = 0
@@ -114,11 +116,17 @@ class Window(Generic[T]):
         Returns:
             The item and its fetch, which has ended with a result or an error, or None where nothing was to be fetched;
             None after the last item.
+
+        Raises:
+            Exception: What drawing the items raised, after those that were drawn before.
         """
         queue = self._queue
         while True:
             self._refill()
             if not queue:
+                failure, self._failure = self._failure, None
+                if failure is not None:
+                    raise failure
                 return None
             item, transfer, size = queue[0]
             if transfer is None:
@@ -206,10 +214,13 @@ class Window(Generic[T]):
             return None
         try:
             item = next(self._items)
+            request, size = self._plan(item)
         except StopIteration:
             self._is_exhausted = True
             return None
-        request, size = self._plan(item)
+        except Exception as error:  # noqa: BLE001  # those drawn before have their turn first
+            self._failure, self._is_exhausted = error, True
+            return None
         return item, request, size
 
     def _forget_done(self, width: int) -> None:

@@ -2,7 +2,20 @@
 
 from s3torch.datasets._dataset import identity
 from s3torch.datasets._objects import GetDatasetObjects
+from s3torch.datasets._on_error import OnError
+from s3torch.datasets.index import S3Index
 from s3torch.datasets.s3iterable_dataset import S3IterableDataset
 from s3torch.datasets.s3map_dataset import S3MapDataset
+from s3torch.datasets.stats import DatasetStats, ProcessStats, SkippedObject
 
-__all__ = ["GetDatasetObjects", "S3IterableDataset", "S3MapDataset", "identity"]
+__all__ = [
+    "DatasetStats",
+    "GetDatasetObjects",
+    "OnError",
+    "ProcessStats",
+    "S3Index",
+    "S3IterableDataset",
+    "S3MapDataset",
+    "SkippedObject",
+    "identity",
+]

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from typing import Any, TypeAlias
 
 from s3torch.client import S3BucketKeyData, S3ClientConfig, UserAgent
+from s3torch.client.window import Width, Window
+from s3torch.datasets._bar import check_bar
 from s3torch.datasets._fetched import FetchedObject
+from s3torch.datasets._meter import Meter, Session
 from s3torch.datasets._objects import GetDatasetObjects
-from s3torch.datasets._window import run_ahead
+from s3torch.datasets._on_error import SKIPPED, OnError, check_on_error, decide
+from s3torch.datasets._pool import map_in_order
+from s3torch.datasets._window import FetchPlan
+from s3torch.datasets.stats import DatasetStats
 from s3torch.readers import ReaderClient, S3Reader, S3ReaderConstructor, S3ReaderConstructorProtocol
 
 __all__ = ["S3Dataset", "identity"]
 
 # Asking without allow_none would fix the method for the whole program. The platform's own comes first in the list.
 _DEFAULT_START_METHOD = multiprocessing.get_all_start_methods()[0]
+
+# An object in its turn: None where nothing of it was fetched ahead.
+_Turn: TypeAlias = tuple[S3BucketKeyData, FetchedObject | None]
 
 
 def identity(reader: S3Reader) -> S3Reader:
@@ -37,15 +47,28 @@ class S3Dataset:
         transform: Callable[[S3Reader], Any],
         s3client_config: S3ClientConfig | None,
         reader_constructor: S3ReaderConstructorProtocol | None,
+        *,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
     ) -> None:
         for name, value in (("get_dataset_objects", get_dataset_objects), ("transform", transform)):
             if not callable(value):
                 raise TypeError(f"{name} must be callable, got {type(value).__name__}")
         if reader_constructor is not None and not callable(reader_constructor):
             raise TypeError(f"reader_constructor must be callable, got {type(reader_constructor).__name__}")
+        check_on_error(on_error)
+        if isinstance(transform_workers, bool) or not isinstance(transform_workers, int):
+            raise TypeError(f"transform_workers must be an int, got {type(transform_workers).__name__}")
+        if transform_workers < 0:
+            raise ValueError(f"transform_workers must be at least 0, got {transform_workers}")
+        if progress:
+            check_bar()
         self._get_dataset_objects = get_dataset_objects
         self._transform = transform
         self._reader_constructor = reader_constructor
+        self._on_error = on_error
+        self._transform_workers = transform_workers
         reader_type = S3ReaderConstructor.get_reader_type_string(reader_constructor)
         # These two promise to fetch no more than the ranges they are asked for.
         self._runs_ahead = reader_type not in {"range_based", "dcp_optimized"}
@@ -55,6 +78,8 @@ class S3Dataset:
             user_agent=UserAgent([f"md/dataset#{self._style}", f"md/reader_type#{reader_type}"]),
             s3client_config=s3client_config,
         )
+        self._width = Width.bounded(self._client.s3client_config.window)
+        self._meter = Meter(has_bar=bool(progress))
         if (multiprocessing.get_start_method(allow_none=True) or _DEFAULT_START_METHOD) == "fork":
             self._client.preload()  # or each of a DataLoader's workers would, before its first sample
 
@@ -68,35 +93,108 @@ class S3Dataset:
         """The endpoint given, if any."""
         return self._client.endpoint
 
+    def stats(self) -> DatasetStats:
+        """Return what the dataset has done so far: objects, bytes, requests, time waited, what was skipped.
+
+        Returns:
+            The numbers of this process and of the ``DataLoader`` workers it was handed to, over all epochs. Those of
+            another process may be a twentieth of a second old.
+        """
+        return self._meter.read()
+
     def _objects(self) -> Iterator[S3BucketKeyData]:
         return iter(self._get_dataset_objects(self._client))
 
     def _sample(self, item: S3BucketKeyData) -> Any:
-        """Make a sample of one object, which is read when the transform asks."""
-        reader = self._client.get_object(
-            item.bucket, item.key, object_info=item.object_info, reader_constructor=self._reader_constructor
-        )
-        return self._transform(reader)
+        """Make a sample of one object, which is read when the transform asks; there is no other to skip to."""
+        with closing(self._meter.begin(self._client.engine)) as session:
+            try:
+                sample = self._make((item, None))
+            except Exception as error:
+                sample = decide(self._on_error, item, error) if callable(self._on_error) else SKIPPED
+                if sample is SKIPPED:
+                    raise
+            session.made()
+            return sample
 
     def _samples(self, items: Iterable[S3BucketKeyData]) -> Iterator[Any]:
-        """Make a sample of each object, in order, while the next ones are being fetched."""
+        """Make a sample of each object, in order, while the next ones are being fetched; skipped ones are left out."""
+        return (sample for sample in self._outcomes(items) if sample is not SKIPPED)
+
+    def _outcomes(self, items: Iterable[S3BucketKeyData]) -> Generator[Any, None, None]:
+        """Yield one value for each object, in order: its sample, or `SKIPPED`."""
+        with (
+            closing(self._meter.begin(self._client.engine)) as session,
+            closing(self._made(items, session)) as made,
+        ):
+            for item, call in made:
+                try:
+                    sample = call()
+                except Exception as error:  # noqa: BLE001  # whatever the transform raises is the object's
+                    sample = decide(self._on_error, item, error)
+                    if sample is SKIPPED:
+                        session.skipped(item, error)
+                del item, call  # the fetched bytes, which the sample may no longer need
+                if sample is not SKIPPED:
+                    session.made()
+                yield sample
+                del sample
+
+    def _made(
+        self, items: Iterable[S3BucketKeyData], session: Session
+    ) -> Generator[tuple[S3BucketKeyData, Callable[[], Any]], None, None]:
+        """Yield each object in its turn with the call that makes its sample, or that has made it."""
+        with closing(self._turns(items, session)) as turns:
+            if not self._transform_workers:
+                for turn in turns:
+                    yield turn[0], lambda turn=turn: self._make(turn)
+                    del turn
+                return
+
+            def advance() -> None:
+                if session.window is not None:
+                    session.window.advance()
+
+            with closing(map_in_order(self._transform_workers, self._make, turns, advance)) as results:
+                for turn, future in results:
+                    yield turn[0], future.result
+                    del turn, future
+
+    def _turns(self, items: Iterable[S3BucketKeyData], session: Session) -> Generator[_Turn, None, None]:
+        """Yield the objects in order, with what was fetched of them, while those that follow are being fetched."""
         if not self._runs_ahead:
-            yield from map(self._sample, items)
+            for item in items:
+                yield item, None
             return
         engine, config = self._client.engine, self._client.s3client_config
-        construct = self._reader_constructor or S3ReaderConstructor.default()
-        ahead = run_ahead(
-            engine, items, part_size=config.part_size, window=config.window, window_bytes=config.window_bytes
-        )
+        plan = FetchPlan(config.part_size)
+        window = session.window = Window(engine, items, plan, width=self._width, most_bytes=config.window_bytes)
         try:
-            for item, transfer in ahead:
+            while (following := window.next()) is not None:
+                item, transfer = following
                 if transfer is None:
-                    yield self._sample(item)
-                else:
-                    fetched = FetchedObject(engine, config, item, transfer)
-                    reader = construct(
-                        bucket=item.bucket, key=item.key, get_object_info=fetched.get_object_info, get_stream=fetched
-                    )
-                    yield self._transform(reader)
+                    yield item, None
+                    continue
+                fetched = FetchedObject(engine, config, item, transfer)
+                if item.object_info is None and fetched.size is not None:
+                    plan.learn(fetched.size)
+                turn = item, fetched
+                del following, item, transfer, fetched
+                yield turn
+                del turn
         finally:
-            ahead.close()
+            window.close()
+
+    def _make(self, turn: _Turn) -> Any:
+        """Make a sample of an object."""
+        item, fetched = turn
+        if fetched is None:
+            reader = self._client.get_object(
+                item.bucket, item.key, object_info=item.object_info, reader_constructor=self._reader_constructor
+            )
+        else:
+            construct = self._reader_constructor or S3ReaderConstructor.default()
+            reader = construct(
+                bucket=item.bucket, key=item.key, get_object_info=fetched.get_object_info, get_stream=fetched
+            )
+        return self._transform(reader)

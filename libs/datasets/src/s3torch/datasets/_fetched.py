@@ -79,6 +79,11 @@ class FetchedObject:
         except S3Exception:
             pass  # raised again where it is read
 
+    @property
+    def size(self) -> int | None:
+        """The object's size in bytes, if the fetch told it."""
+        return None if self._fetched is None else self._fetched.info.size
+
     def get_object_info(self) -> ObjectInfo | HeadObjectResult:
         """Return what is known of the object."""
         if self._item.object_info is not None:

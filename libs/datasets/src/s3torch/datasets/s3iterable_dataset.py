@@ -10,6 +10,7 @@ from torch.utils.data import IterableDataset
 from s3torch.client import S3ClientConfig
 from s3torch.datasets._dataset import S3Dataset, identity
 from s3torch.datasets._objects import GetDatasetObjects, objects_by_uri, objects_under_prefix
+from s3torch.datasets._on_error import OnError
 from s3torch.datasets._sharding import ProcessGroup, current_process_group, current_shard
 from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
 
@@ -23,9 +24,10 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
     """A dataset of S3 objects in order: ``transform(reader)`` of each object's reader.
 
     The objects are listed anew, page by page, whenever it is iterated. While one is consumed the next small ones
-    (``part_size`` at most) are being fetched, ``s3client_config.window`` objects and ``window_bytes`` bytes at most;
-    larger ones are read by their reader, in parallel parts. Readers that promise to fetch only ranges
-    (``range_based``, ``dcp_optimized``) keep that promise: nothing is fetched for them ahead.
+    (``part_size`` at most) are being fetched: as many at once as measuring finds to be worth it,
+    ``s3client_config.window`` objects and ``window_bytes`` bytes at most. Larger ones are read by their reader, in
+    parallel parts. Readers that promise to fetch only ranges (``range_based``, ``dcp_optimized``) keep that promise:
+    nothing is fetched for them ahead.
 
     Args:
         region: Region of the objects, such as ``us-east-1``; None takes the environment's or the profile's.
@@ -37,6 +39,14 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             of each, as they are when iterating: every object goes to exactly one of them. Without it everyone gets
             every object.
         reader_constructor: Which reader; None is ``S3ReaderConstructor.default()``.
+        on_error: What happens with an object of which no sample can be made, for an error of the store or of the
+            transform: ``"raise"`` the error in its turn, ``"skip"`` the object, or a function that is given the object
+            (`S3BucketKeyData`) and the error, and returns ``"skip"`` or a sample in its place, or raises. What would
+            meet every object (no connection, credentials, no such bucket) is raised also by ``"skip"``. `stats` tells
+            what was skipped.
+        transform_workers: Threads that make samples, several at once and in order, where the transform leaves the
+            interpreter's lock (decoders do); 0 makes them in the caller's thread.
+        progress: Show a bar of objects and bytes a second, with ``tqdm``, in the process that reads.
     """
 
     _style = "iterable"
@@ -50,8 +60,22 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
         s3client_config: S3ClientConfig | None = None,
         enable_sharding: bool = False,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
+        *,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
     ) -> None:
-        super().__init__(region, get_dataset_objects, endpoint, transform, s3client_config, reader_constructor)
+        super().__init__(
+            region,
+            get_dataset_objects,
+            endpoint,
+            transform,
+            s3client_config,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
         self._enable_sharding = bool(enable_sharding)
         self._parents: ProcessGroup | None = None
 
@@ -66,6 +90,9 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
         s3client_config: S3ClientConfig | None = None,
         enable_sharding: bool = False,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
     ) -> Self:
         """Make a dataset of all objects whose keys begin with a prefix, in key order.
 
@@ -77,6 +104,9 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             s3client_config: As in the constructor.
             enable_sharding: As in the constructor.
             reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
 
         Returns:
             The dataset; no request has been sent.
@@ -86,7 +116,18 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             ValueError: The URI is malformed.
         """
         objects = objects_under_prefix(s3_uri)
-        return cls(region, objects, endpoint, transform, s3client_config, enable_sharding, reader_constructor)
+        return cls(
+            region,
+            objects,
+            endpoint,
+            transform,
+            s3client_config,
+            enable_sharding,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
 
     @classmethod
     def from_objects(
@@ -99,6 +140,9 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
         s3client_config: S3ClientConfig | None = None,
         enable_sharding: bool = False,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
     ) -> Self:
         """Make a dataset of the objects named, in the order given.
 
@@ -110,6 +154,9 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             s3client_config: As in the constructor.
             enable_sharding: As in the constructor.
             reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
 
         Returns:
             The dataset; no request has been sent, and none will be to find out whether the objects exist.
@@ -119,7 +166,18 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             ValueError: A URI is malformed or has no key.
         """
         objects = objects_by_uri(object_uris)
-        return cls(region, objects, endpoint, transform, s3client_config, enable_sharding, reader_constructor)
+        return cls(
+            region,
+            objects,
+            endpoint,
+            transform,
+            s3client_config,
+            enable_sharding,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
 
     def __iter__(self) -> Iterator[Any]:
         """Return an iterator of samples; the shard is decided here, the listing begins with the first sample."""

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 from s3torch.client import S3BucketKeyData, S3ClientConfig
 from s3torch.datasets._dataset import S3Dataset, identity
 from s3torch.datasets._objects import GetDatasetObjects, objects_by_uri, objects_under_prefix
+from s3torch.datasets._on_error import OnError
 from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         transform: Makes a sample of an object's reader; by default the reader is the sample.
         s3client_config: Options of the client.
         reader_constructor: Which reader; None is ``S3ReaderConstructor.default()``.
+        on_error: What happens with an object of which no sample can be made, for an error of the store or of the
+            transform: ``"raise"`` the error in its turn, ``"skip"`` the object, or a function that is given the object
+            (`S3BucketKeyData`) and the error, and returns ``"skip"`` or a sample in its place, or raises. What would
+            meet every object (no connection, credentials, no such bucket) is raised also by ``"skip"``. `stats` tells
+            what was skipped.
+            A skipped sample is left out of its batch; an index of its own has nothing to skip to, and raises.
+        transform_workers: Threads that make samples, several at once and in order, where the transform leaves the
+            interpreter's lock (decoders do); 0 makes them in the caller's thread.
+        progress: Show a bar of objects and bytes a second, with ``tqdm``, in the process that reads.
     """
 
     _style = "map"
@@ -44,8 +54,22 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         transform: Callable[[S3Reader], Any] = identity,
         s3client_config: S3ClientConfig | None = None,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
+        *,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
     ) -> None:
-        super().__init__(region, get_dataset_objects, endpoint, transform, s3client_config, reader_constructor)
+        super().__init__(
+            region,
+            get_dataset_objects,
+            endpoint,
+            transform,
+            s3client_config,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
         self._listing: list[S3BucketKeyData] | None = None
 
     @classmethod
@@ -58,6 +82,9 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         transform: Callable[[S3Reader], Any] = identity,
         s3client_config: S3ClientConfig | None = None,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
     ) -> Self:
         """Make a dataset of all objects whose keys begin with a prefix, in key order.
 
@@ -68,6 +95,9 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             transform: As in the constructor.
             s3client_config: As in the constructor.
             reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
 
         Returns:
             The dataset; no request has been sent.
@@ -77,7 +107,17 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             ValueError: The URI is malformed.
         """
         objects = objects_under_prefix(s3_uri)
-        return cls(region, objects, endpoint, transform, s3client_config, reader_constructor)
+        return cls(
+            region,
+            objects,
+            endpoint,
+            transform,
+            s3client_config,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
 
     @classmethod
     def from_objects(
@@ -89,6 +129,9 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         transform: Callable[[S3Reader], Any] = identity,
         s3client_config: S3ClientConfig | None = None,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
     ) -> Self:
         """Make a dataset of the objects named, in the order given.
 
@@ -99,6 +142,9 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             transform: As in the constructor.
             s3client_config: As in the constructor.
             reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
 
         Returns:
             The dataset; no request has been sent, and none will be to find out whether the objects exist.
@@ -108,7 +154,17 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             ValueError: A URI is malformed or has no key.
         """
         objects = objects_by_uri(object_uris)
-        return cls(region, objects, endpoint, transform, s3client_config, reader_constructor)
+        return cls(
+            region,
+            objects,
+            endpoint,
+            transform,
+            s3client_config,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -118,11 +174,19 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         return self._sample(self._listed[index])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """Return the samples of a batch, in order; their objects are fetched at the same time."""
+        """Return the samples of a batch, in order; their objects are fetched at the same time.
+
+        Those that ``on_error`` skips are left out; a batch of which nothing is left is an empty list, which torch's own
+        ``collate_fn`` refuses.
+        """
         if type(self).__getitem__ is not S3MapDataset.__getitem__:
             return [self[index] for index in indices]  # a subclass makes its samples in its own way
         listed = self._listed
-        return list(self._samples([listed[index] for index in indices]))
+        items = [listed[index] for index in indices]
+        if self._client.s3client_config.window is None:
+            # All of them are wanted now.
+            self._width.value = max(self._width.value, min(len(items), self._width.most))
+        return list(self._samples(items))
 
     @property
     def _listed(self) -> list[S3BucketKeyData]:
