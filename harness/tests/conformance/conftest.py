@@ -15,6 +15,12 @@ from s3torch.harness.servers._address import REGION
 _EXAMPLES = {"memory": 25, "moto": 6, "swift": 2}
 
 
+@pytest.fixture
+def in_continuous_integration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest takes this for a run that describes in full how values differ: laws must be broken quickly there, too."""
+    monkeypatch.setenv("CI", "true")
+
+
 @pytest.fixture(scope="session")
 def memory_endpoint() -> str:
     """The endpoint of one store in memory."""

@@ -24,7 +24,7 @@ from s3torch.dcp import S3CheckpointCatalog
 from s3torch.harness.conformance import Arrangement, CheckpointConformance, EngineTap, MemoryArrangement
 from s3torch.harness.conformance._checkpoint_laws import Checkpoints
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("in_continuous_integration")]
 
 
 class Place:

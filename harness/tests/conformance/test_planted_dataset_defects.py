@@ -23,7 +23,7 @@ from s3torch.harness.conformance import (
 )
 from s3torch.harness.conformance._dataset_laws import make_bucket
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("in_continuous_integration")]
 
 Item = tuple[str, int]
 

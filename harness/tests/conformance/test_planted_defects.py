@@ -14,7 +14,7 @@ from s3torch.harness.conformance import ReaderConformance, StoredObject
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("in_continuous_integration")]
 
 
 class Place:

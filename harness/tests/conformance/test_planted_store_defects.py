@@ -28,7 +28,7 @@ from s3torch.client.memory import MemoryEngine, MemoryStore
 from s3torch.client.transfers import DoneTransfer
 from s3torch.harness.conformance import MemoryArrangement, StoreConformance, _store_model, law_settings
 
-pytestmark = pytest.mark.conformance
+pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("in_continuous_integration")]
 
 MIB = 1024 * 1024
 

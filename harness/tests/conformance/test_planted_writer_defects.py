@@ -16,6 +16,7 @@ from s3torch.harness.conformance import EngineTap, MemoryArrangement, OpenWriter
 
 pytestmark = [
     pytest.mark.conformance,
+    pytest.mark.usefixtures("in_continuous_integration"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # of writers that fail when dropped
 ]
 

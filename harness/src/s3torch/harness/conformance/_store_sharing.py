@@ -14,6 +14,7 @@ import pytest
 
 from s3torch.client import CredentialsError, GetRequest, S3Client, S3ConnectionError
 from s3torch.harness._law_processes import read_and_send
+from s3torch.harness.conformance._bytes import all_same, same
 from s3torch.harness.conformance._laws import START_METHODS
 from s3torch.harness.conformance._store_laws import StoreLaws
 from s3torch.harness.conformance.arrangement import Arrangement, Connect, make_bytes
@@ -92,7 +93,7 @@ class SharingLaws(StoreLaws):
         self.startable(method)
         data = make_bytes(300_000)
         arrangement.put(bucket, "k", data)
-        assert client.read(bucket, "k") == data
+        assert same(client.read(bucket, "k"), data)
         stream = client.get(bucket, "k")
         head = stream.read(10)
         results = client.get_many([GetRequest(bucket, "k")] * 6, window=4)
@@ -108,17 +109,19 @@ class SharingLaws(StoreLaws):
             process.start()
         sender.close()
         try:
-            assert client.read(bucket, "k") == data  # while the child reads, too
+            assert same(client.read(bucket, "k"), data)  # while the child reads, too
             assert receiver.poll(_JOIN_SECONDS), "the child hangs"
-            assert receiver.recv() == data
+            found = receiver.recv()
+            assert isinstance(found, bytes), found
+            assert same(found, data)
             process.join(_JOIN_SECONDS)
             assert process.exitcode == 0
         finally:
             receiver.close()
             process.kill()
             process.join(_JOIN_SECONDS)
-        assert head + stream.read() == data
-        assert [bytes(result.data) for result in results] == [data] * 5
+        assert same(head + stream.read(), data)
+        assert all_same([result.data for result in results], [data] * 5)
 
     def test_an_unreachable_endpoint_has_its_error(self, connect: Connect) -> None:
         """Nobody listens: `S3ConnectionError`, also a `ConnectionError`, soon and with the remedy."""

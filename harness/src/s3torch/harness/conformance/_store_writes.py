@@ -17,6 +17,7 @@ from s3torch.client import (
     S3Exception,
 )
 from s3torch.client.copying import copy_object
+from s3torch.harness.conformance._bytes import holds
 from s3torch.harness.conformance._store_laws import MIB, StoreLaws
 from s3torch.harness.conformance.arrangement import Arrangement, Connect, make_bytes
 
@@ -46,7 +47,7 @@ class WriteLaws(StoreLaws):
         data = make_bytes(size)
         for kind in (bytes, bytearray, memoryview):
             result = client.put(bucket, kind.__name__, kind(data))
-            assert arrangement.get(bucket, kind.__name__) == data
+            assert holds(arrangement, bucket, kind.__name__, data)
             assert client.head_object(bucket, kind.__name__).etag == result.etag
 
     def test_put_replaces(self, client: S3Client, arrangement: Arrangement, bucket: str) -> None:
@@ -59,14 +60,14 @@ class WriteLaws(StoreLaws):
         """Pieces of memory are sent one after the other; empty ones are nothing."""
         data = make_bytes(100_000)
         client.engine.start_put(bucket, "k", _views(data, 0, 1, 1, 70_000), _OPTIONS).result()
-        assert arrangement.get(bucket, "k") == data
+        assert holds(arrangement, bucket, "k", data)
 
     def test_put_sends_large_data_in_parts(self, connect: Connect, arrangement: Arrangement, bucket: str) -> None:
         """Above ``part_size`` the parts make up the whole, and no upload is left over."""
         data = make_bytes(11 * MIB + 123)
         with connect(part_size=5 * MIB) as client:
             client.put(bucket, "k", data)
-        assert arrangement.get(bucket, "k") == data
+        assert holds(arrangement, bucket, "k", data)
         assert arrangement.uploads(bucket) == []
 
     def test_put_keeps_metadata(self, client: S3Client, bucket: str) -> None:
@@ -125,7 +126,7 @@ class WriteLaws(StoreLaws):
         assert arrangement.get(bucket, "k") is None
         assert arrangement.uploads(bucket) == ["k"]
         result = engine.complete_multipart(bucket, "k", upload, [first, second, last], _OPTIONS)
-        assert arrangement.get(bucket, "k") == data
+        assert holds(arrangement, bucket, "k", data)
         assert arrangement.uploads(bucket) == []
         head = client.head_object(bucket, "k")
         assert (head.etag, dict(head.metadata)) == (result.etag, {"a": "b"})
@@ -199,7 +200,7 @@ class WriteLaws(StoreLaws):
                 stream.write(data[first : first + 500_001])
             assert arrangement.get(bucket, "k") is None
             stream.close()
-        assert arrangement.get(bucket, "k") == data
+        assert holds(arrangement, bucket, "k", data)
         assert arrangement.uploads(bucket) == []
 
     @pytest.mark.parametrize("size", [1000, 6 * MIB])
@@ -238,10 +239,10 @@ class WriteLaws(StoreLaws):
         client.put(bucket, "k", data, options=PutOptions(metadata={"a": "b"}))
         for target, key in ((bucket, "copy"), (other, "k")):
             result = client.copy_object(bucket, "k", target, key)
-            assert arrangement.get(target, key) == data
+            assert holds(arrangement, target, key, data)
             head = client.head_object(target, key)
             assert (head.etag, dict(head.metadata)) == (result.etag, {"a": "b"})
-        assert arrangement.get(bucket, "k") == data
+        assert holds(arrangement, bucket, "k", data)
 
     def test_copies_large_objects_in_parts(self, client: S3Client, arrangement: Arrangement, bucket: str) -> None:
         """Above the limit of one request a copy is made of parts within the store, with the source's metadata."""
@@ -249,7 +250,7 @@ class WriteLaws(StoreLaws):
         client.put(bucket, "k", data, options=PutOptions(metadata={"a": "b"}))
         source = GetRequest(bucket, "k")
         copy_object(client.engine, source, bucket, "copy", _OPTIONS, largest_copy=MIB, part_size=5 * MIB)
-        assert arrangement.get(bucket, "copy") == data
+        assert holds(arrangement, bucket, "copy", data)
         assert dict(client.head_object(bucket, "copy").metadata) == {"a": "b"}
         assert arrangement.uploads(bucket) == []
 

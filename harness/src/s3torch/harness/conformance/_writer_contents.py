@@ -15,6 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3torch.harness.conformance._bytes import holds
 from s3torch.harness.conformance._sequences import law_settings
 from s3torch.harness.conformance._writer_laws import KEY, OpenWriter, WriterLaws
 from s3torch.harness.conformance.arrangement import Arrangement, make_bytes
@@ -83,7 +84,7 @@ class WriterContentLaws(WriterLaws):
                     assert writer.write(_KINDS[kind](content)) == len(content), f"write() must count bytes of {kind}"
                     written += content
                     assert writer.tell() == len(written)
-            assert arrangement.get(bucket, key) == written
+            assert holds(arrangement, bucket, key, written)
 
         check()
 
@@ -98,7 +99,7 @@ class WriterContentLaws(WriterLaws):
                 for first in range(0, len(data), step):
                     piece = data[first : first + step]
                     assert writer.write(piece) == len(piece)
-            assert arrangement.get(bucket, KEY) == data, f"in writes of {step} bytes"
+            assert holds(arrangement, bucket, KEY, data), f"in writes of {step} bytes"
             assert self.unfinished(arrangement, bucket) == []
 
     def test_large_and_small_writes_mix(
@@ -117,7 +118,7 @@ class WriterContentLaws(WriterLaws):
             with open_writer(bucket, key) as writer:
                 for first, end in pairwise([0, *accumulate(steps)]):
                     assert writer.write(memoryview(data)[first:end]) == end - first
-            assert arrangement.get(bucket, key) == data
+            assert holds(arrangement, bucket, key, data)
             arrangement.remove(bucket, key)
 
         check()
@@ -135,7 +136,7 @@ class WriterContentLaws(WriterLaws):
                     written += bytes(piece)
                     writer.write(piece)
                     memory[:] = b"\xee" * size
-            assert arrangement.get(bucket, KEY) == written, f"memory of {size} bytes"
+            assert holds(arrangement, bucket, KEY, written), f"memory of {size} bytes"
 
     def test_is_a_writable_file(self, open_writer: OpenWriter, arrangement: Arrangement, bucket: str) -> None:
         """It is a binary file that can be written and told where it stands, and not read."""
@@ -205,4 +206,4 @@ class WriterContentLaws(WriterLaws):
             writers[which].close()
             assert arrangement.keys(bucket) == set(expected)
             for key, seed in expected.items():
-                assert arrangement.get(bucket, key) == contents[seed]
+                assert holds(arrangement, bucket, key, contents[seed])

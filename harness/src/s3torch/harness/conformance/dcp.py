@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3torch.client import AccessDeniedError, ObjectChangedError, ObjectNotFoundError
+from s3torch.harness.conformance._bytes import same
 from s3torch.harness.conformance._reader_laws import StoredObject
 from s3torch.harness.conformance._sequences import law_settings
 from s3torch.harness.conformance.arrangement import make_bytes
@@ -61,14 +62,14 @@ class DCPConformance:
         with stored.open() as reader:
             for start, end in _ITEMS:
                 assert reader.seek(start) == start
-                assert reader.read(end - start) == data[start:end]
+                assert same(reader.read(end - start), data[start:end])
                 assert reader.tell() == end
         with stored.open() as reader:
             for start, end in _ITEMS:
                 reader.seek(start)
                 buffer = bytearray(end - start)
                 assert reader.readinto(buffer) == end - start
-                assert buffer == data[start:end]
+                assert same(buffer, data[start:end])
 
     def test_items_may_be_left_out(self, store_items: StoreItems) -> None:
         """Items are passed over by seeking on to a later one."""
@@ -76,7 +77,7 @@ class DCPConformance:
         with store_items(data, _ITEMS, 0).open() as reader:
             for start, end in _ITEMS[1::2]:
                 reader.seek(start)
-                assert reader.read(end - start) == data[start:end]
+                assert same(reader.read(end - start), data[start:end])
 
     @pytest.mark.parametrize("number", [0, 2])
     def test_within_an_item_it_is_a_file(self, store_items: StoreItems, number: int, examples: int) -> None:
@@ -102,11 +103,11 @@ class DCPConformance:
                         assert reader.seek(start + count) - start == model.seek(count)
                     elif name == "read":
                         # What lies behind an item is another one, or nothing that this reader gives.
-                        assert reader.read(min(count, left)) == model.read(min(count, left))
+                        assert same(reader.read(min(count, left)), model.read(min(count, left)))
                     else:
                         expected, found = bytearray(min(count, left)), bytearray(min(count, left))
                         assert reader.readinto(found) == model.readinto(expected)
-                        assert found == expected
+                        assert same(found, expected)
                     assert reader.tell() - start == model.tell()
 
         check()
@@ -116,11 +117,11 @@ class DCPConformance:
         data = make_bytes(_SIZE)
         with store_items(data, _ITEMS, 0).open() as reader:
             reader.seek(100)
-            assert reader.read(10_000) == data[100:5000]
+            assert same(reader.read(10_000), data[100:5000])
             reader.seek(20_000)
             buffer = bytearray(200_000)
             assert reader.readinto(buffer) == 100_000
-            assert buffer[:100_000] == data[20_000:120_000]
+            assert same(buffer[:100_000], data[20_000:120_000])
             assert not any(buffer[100_000:])
 
     def test_there_is_no_way_back(self, store_items: StoreItems) -> None:
@@ -218,7 +219,7 @@ class DCPConformance:
         with stored.open() as reader:
             for start, end in items:
                 reader.seek(start)
-                assert reader.read(end - start) == data[start:end]
+                assert same(reader.read(end - start), data[start:end])
         assert 790_000 <= stored.fetched() - before <= 800_000
 
 

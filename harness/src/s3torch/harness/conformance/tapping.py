@@ -174,6 +174,10 @@ class _TappedEngine:
         """Return an object's metadata."""
         return self._ask("HeadObject", bucket, (key,), lambda: self._inner.head(bucket, key))
 
+    def start_list_page(self, bucket: str, prefix: str, **options: Any) -> Transfer[Any]:
+        """Start to ask for one page."""
+        return self._start("ListObjectsV2", bucket, "", lambda: self._inner.start_list_page(bucket, prefix, **options))
+
     def list_page(self, bucket: str, prefix: str, **options: Any) -> Any:
         """Return one page."""
         return self._ask("ListObjectsV2", bucket, (), lambda: self._inner.list_page(bucket, prefix, **options))
