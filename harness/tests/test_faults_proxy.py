@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import boto3
 import pytest
@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from s3torch.harness.conformance.arrangement import make_bytes
 from s3torch.harness.faults import Fault, FaultPlan, FaultProxy, ProxyHost
-from s3torch.harness.faults.plan import FaultCount, make_replacement
+from s3torch.harness.faults.plan import FaultCount, FaultName, make_replacement
 from s3torch.harness.servers import MotoServer
 
 SIZE = 300_000
@@ -82,6 +82,14 @@ def test_a_plan_strikes_only_what_suits_it() -> None:
     assert found.name == "reset"
     assert count.next("GET") is None
     assert FaultPlan.from_json(plan.to_json()) == plan
+
+
+def test_a_listing_is_not_taken_for_an_object() -> None:
+    assert [name for name in get_args(FaultName) if not Fault(name).suits("LIST", 0)] == ["flip", "swap", "replace"]
+    assert all(Fault(name).suits("GET", 0) for name in get_args(FaultName))
+    assert Fault("reset", methods=("GET",)).suits("LIST", 0)
+    assert not Fault("reset", methods=("LIST",)).suits("GET", 0)
+    assert not Fault("reset", methods=("PUT",)).suits("LIST", 0)
 
 
 @pytest.mark.parametrize("wrong", [{"name": "unknown"}, {"name": "reset", "at": -2}, {"name": "drip", "pace": 0}])
@@ -171,6 +179,9 @@ def test_flipped_swapped_doubled_and_replaced_bytes(moto_server: MotoServer, hos
         proxy.follow(FaultPlan((Fault("replace"),)))
         assert get(connection, path, Range="bytes=0-9") == (206, DATA[:10])
         assert get(connection, path) == (200, make_replacement(SIZE))
+        moto_server.boto3_client().put_object(Bucket=path.split("/")[1], Key="object", Body=DATA)
+        proxy.follow(FaultPlan((Fault("replace"),)))
+        assert [get(connection, path)[1] for _ in range(2)] == [DATA, make_replacement(SIZE)]
         connection.close()
     for name, more in (("duplicate", 1024), ("echo", None)):
         with FaultProxy(moto_server.endpoint, FaultPlan((Fault(name),)), host=host) as proxy:  # type: ignore[arg-type]
@@ -181,6 +192,19 @@ def test_flipped_swapped_doubled_and_replaced_bytes(moto_server: MotoServer, hos
                 received = b"".join(iter(lambda: sock.recv(65536), b""))
             length = received.index(b"\r\n\r\n") + 4 + SIZE
             assert len(received) == (length + more if more else 2 * length)
+
+
+def test_listings_pass_where_objects_are_struck(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
+    bucket = path.rpartition("/")[0]
+    with FaultProxy(moto_server.endpoint, FaultPlan((Fault("flip", at=5),), most=1), host=host) as proxy:
+        connection = connect(proxy)
+        for query in ("?list-type=2", "?prefix=o&list-type=2", "?uploads"):
+            status, body = get(connection, bucket + query)
+            assert (status, body[:5]) == (200, b"<?xml")
+        assert proxy.injected() == {}
+        assert get(connection, path)[1] != DATA
+        assert proxy.injected() == {"flip": 1}
+        connection.close()
 
 
 def test_errors_are_answered_by_the_proxy(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
@@ -203,6 +227,8 @@ def test_credentials_expire_and_regions_are_wrong(moto_server: MotoServer, host:
         assert get(connection, path, **signed("old"))[0] == 403
         assert get(connection, path, **signed("new"))[0] == 200
         assert get(connection, path, **signed("old"))[0] == 403
+        proxy.follow(NEVER)
+        assert get(connection, path, **signed("old")) == (200, DATA)
         proxy.follow(FaultPlan((Fault("region", status=400, region="eu-west-3"),)))
         status, body = get(connection, path, **signed("new"))
         assert status == 400

@@ -35,7 +35,7 @@ class Front:
     def __init__(self, upstream: tuple[str, int], plan: FaultPlan, tls: tuple[str, str] | None = None) -> None:
         self.upstream = upstream
         self.ended = threading.Event()
-        self.expired: set[str] = set()
+        self.expired: dict[str, Fault] = {}
         self.replaced: set[str] = set()
         self._count = FaultCount(plan)
         self._requests = 0
@@ -70,6 +70,8 @@ class Front:
         with self._lock:
             self._count = FaultCount(plan)
             self._requests = 0
+            self.expired = {}
+            self.replaced = set()
 
     def counts(self) -> dict[str, int]:
         """Return how often each fault has taken effect, and under ``""`` how many requests came."""
@@ -81,7 +83,7 @@ class Front:
         size = 1 if head.is_chunked else head.length or 0
         with self._lock:
             self._requests += 1
-            fault = self._count.next(head.method, size)
+            fault = self._count.next("LIST" if head.is_listing else head.method, size)
         return None if fault is None or fault.name == "idle" else fault
 
     def note(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ __all__ = ["Head", "Stream", "body_pieces", "read_head"]
 RECEIVE = 256 * 1024
 _LONGEST_HEAD = 256 * 1024
 _ENDED = "the connection ended within a body"
+_LISTS = re.compile(r"[?&](list-type|uploads)\b")
 
 
 class Stream:
@@ -62,6 +64,11 @@ class Head:
     def target(self) -> str:
         """What a request asks for."""
         return self.line.split(" ")[1]
+
+    @property
+    def is_listing(self) -> bool:
+        """Whether a request asks for a page of objects or uploads, not for an object."""
+        return self.method == "GET" and _LISTS.search(self.target) is not None
 
     @property
     def status(self) -> int:

@@ -38,11 +38,10 @@ def answer(link: Link, head: Head, fault: Fault | None) -> bool:
     signed = _CREDENTIAL.search(head.get("authorization") or "")
     key, region = signed.groups() if signed else ("", "")
     if fault is not None and fault.name == "expire" and key:
-        link.front.expired.add(key)
-    if key in link.front.expired:
+        link.front.expired[key] = fault
+    if (expiry := link.front.expired.get(key)) is not None:
         link.front.note("expire")
-        found = next(each for each in link.front.faults() if each.name == "expire")
-        return _refuse(link, head, found.status, found.code)
+        return _refuse(link, head, expiry.status, expiry.code)
     if fault is None:
         return _pass_on(link, head, None)
     if fault.name == "status":

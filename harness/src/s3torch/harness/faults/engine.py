@@ -113,6 +113,10 @@ class _FaultyEngine:
         fault = self._faults.next("PUT", sum(piece.nbytes for piece in body))
         return self._start(fault, lambda: self._inner.start_part(bucket, key, upload_id, number, body))
 
+    def start_list_page(self, *arguments: Any, **options: Any) -> Transfer[Any]:
+        """Start to ask for one page."""
+        return self._start(self._faults.next("LIST", 0), lambda: self._inner.start_list_page(*arguments, **options))
+
     def __getattr__(self, name: str) -> Any:
         """Everything else is the inner engine's own; what is a request may fail."""
         found = getattr(self._inner, name)

@@ -32,8 +32,9 @@ FaultName = Literal[
 
 _NAMES = get_args(FaultName)
 _FOR_EVER_S = 3600.0
-# Faults that only a response with a body can show.
-_NEEDS_GET = frozenset({"unframed", "drip", "duplicate", "flip", "swap", "replace"})
+# Faults that only a response with a body can show, and those that only an object can.
+_NEEDS_BODY = frozenset({"unframed", "drip", "duplicate"})
+_NEEDS_OBJECT = frozenset({"flip", "swap", "replace"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,8 @@ class Fault:
     ===========  ======================================================================================================
 
     With ``side="request"`` the first three, ``stall`` and ``flip`` strike the body that is sent to the server. A server
-    that is sent a checksum finds the flipped bit and answers 400 ``BadDigest``; the proxy does that itself.
+    that is sent a checksum finds the flipped bit and answers 400 ``BadDigest``; the proxy does that itself. In answers
+    ``flip``, ``swap`` and ``replace`` strike objects, and no listings.
     """
 
     name: FaultName
@@ -83,7 +85,7 @@ class Fault:
     side: Side = "response"
     """Which message it strikes."""
     methods: tuple[str, ...] = ()
-    """Only requests of these HTTP methods; none for all."""
+    """Only requests of these HTTP methods; none for all. A GET that lists counts as ``LIST``, and as ``GET``, too."""
 
     def __post_init__(self) -> None:
         """Check the name, and that the figures are such."""
@@ -96,14 +98,17 @@ class Fault:
         """Whether it can strike a request.
 
         Args:
-            method: The HTTP method.
+            method: The HTTP method, or ``LIST`` for a GET that lists.
             size: Bytes of the request's body.
         """
-        if self.methods and method not in self.methods:
+        names = {method, "GET"} if method == "LIST" else {method}
+        if self.methods and names.isdisjoint(self.methods):
             return False
         if self.side == "request":
             return size > 0
-        return self.name not in _NEEDS_GET or method == "GET"
+        if self.name in _NEEDS_OBJECT:
+            return method == "GET"
+        return self.name not in _NEEDS_BODY or method in ("GET", "LIST")
 
 
 def make_replacement(size: int) -> bytes:
@@ -144,7 +149,7 @@ class FaultPlan:
         Args:
             number: Which of the requests that can be struck it is, from 0.
             struck: How many have been struck before.
-            method: Its HTTP method.
+            method: Its HTTP method, or ``LIST`` for a GET that lists.
             size: Bytes of its body.
 
         Returns:
