@@ -7,10 +7,12 @@ measured against.
 from __future__ import annotations
 
 import http.client
+import select
 import selectors
 import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from s3torch.harness.bench.subjects.memory import BytesTarget, advise_huge, fresh_map
@@ -18,6 +20,8 @@ from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
 PART = 8 * 1024 * 1024
 _HEAD_BYTES = 65536
+# Spares the GIL's exchange for each piece.
+_WAIT_ALL = getattr(socket, "MSG_WAITALL", 0)
 
 
 def address_of(endpoint: str) -> tuple[str, int]:
@@ -38,6 +42,27 @@ def connect(endpoint: str) -> socket.socket:
     return found
 
 
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the server has hung up on a connection that waits for nothing, as stores do while others take turns."""
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def alive(connection: socket.socket, endpoint: str) -> socket.socket:
+    """Return the connection, or a new one where the server has hung up."""
+    if not is_closed(connection):
+        return connection
+    connection.close()
+    return connect(endpoint)
+
+
+def receive(connection: socket.socket, view: memoryview, flags: int = 0) -> int:
+    """Receive what there is, at least one byte, and return how much."""
+    got = connection.recv_into(view, 0, flags)
+    if not got:
+        raise ConnectionError("the server closed the connection")
+    return got
+
+
 def get_request(task: Task, key: str, start: int | None = None, stop: int | None = None) -> bytes:
     """Return a GET of an object, or of its bytes from ``start`` up to ``stop``."""
     head = f"GET /{task.bucket}/{key} HTTP/1.1\r\nHost: {host_of(task.endpoint)}\r\n"
@@ -46,11 +71,24 @@ def get_request(task: Task, key: str, start: int | None = None, stop: int | None
     return (head + "\r\n").encode()
 
 
+def put_request(task: Task, size: int) -> bytes:
+    """Return the head of a PUT of ``size`` bytes."""
+    host = host_of(task.endpoint)
+    return f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {size}\r\n\r\n".encode()
+
+
+def check_put(connection: socket.socket) -> None:
+    """Receive the answer to a PUT."""
+    answer = connection.recv(_HEAD_BYTES)
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise ConnectionError(answer.decode("latin-1") or "the server closed the connection")
+
+
 def parse_head(data: bytes | bytearray | memoryview) -> tuple[int, int]:
-    """Return where the body starts, and its length; 0 and 0 while the head is not complete."""
+    """Return where the body starts, and its length."""
     head, found, _ = bytes(data).partition(b"\r\n\r\n")
     if not found:
-        return 0, 0
+        raise ConnectionError("the head came in pieces" if head else "the server closed the connection")
     if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 206")):
         raise ConnectionError(head.decode("latin-1"))
     for line in head.split(b"\r\n"):
@@ -65,14 +103,40 @@ def _parts(task: Task) -> Iterator[tuple[int, int]]:
         yield start, min(start + PART, task.size)
 
 
+def _open(endpoint: str) -> socket.socket:
+    found = connect(endpoint)
+    found.setblocking(False)
+    return found
+
+
+class _Receiver(Protocol):
+    socket: socket.socket
+
+
+def _watch(connections: Iterable[_Receiver]) -> selectors.BaseSelector:
+    found = selectors.DefaultSelector()
+    for each in connections:
+        found.register(each.socket, selectors.EVENT_READ, each)
+    return found
+
+
+def _reopen(selector: selectors.BaseSelector, endpoint: str) -> None:
+    """Replace the connections that the server has hung up on; all of them wait for nothing."""
+    for event, _ in selector.select(0):
+        connection: _Receiver = event.data
+        selector.unregister(connection.socket)
+        connection.socket.close()
+        connection.socket = _open(endpoint)
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+
 class _PartConnection:
     """Receives one part after the other into its place."""
 
     __slots__ = ("left", "socket", "view")
 
     def __init__(self, endpoint: str) -> None:
-        self.socket = connect(endpoint)
-        self.socket.setblocking(False)
+        self.socket = _open(endpoint)
         self.view: memoryview | None = None
         self.left = memoryview(b"")
 
@@ -86,7 +150,7 @@ class _PartConnection:
             # The head is small: what came with it is copied, the rest goes to its place.
             data = self.socket.recv(4096)
             body, length = parse_head(data)
-            if not body or length != self.left.nbytes:
+            if length != self.left.nbytes:
                 raise ConnectionError(f"got {length} bytes, not {self.left.nbytes}")
             self.view = self.left
             got = len(data) - body
@@ -94,11 +158,9 @@ class _PartConnection:
             self.left = self.left[got:]
         while self.left:
             try:
-                got = self.socket.recv_into(self.left)
+                got = receive(self.socket, self.left)
             except BlockingIOError:
                 return False
-            if not got:
-                raise ConnectionError("the server closed the connection")
             self.left = self.left[got:]
         # A view that lives on would make the whole object's memory be copied when it is handed out.
         self.view, self.left = None, memoryview(b"")
@@ -110,10 +172,8 @@ class LargeGet:
 
     def __init__(self, task: Task, connections: int) -> None:
         self._task = task
-        self._selector = selectors.DefaultSelector()
         self._connections = [_PartConnection(task.endpoint) for _ in range(connections)]
-        for each in self._connections:
-            self._selector.register(each.socket, selectors.EVENT_READ, each)
+        self._selector = _watch(self._connections)
 
     def fill(self, view: memoryview, key: str) -> None:
         """Receive the object into ``view``."""
@@ -127,6 +187,7 @@ class LargeGet:
         self._receive(iter(places))
 
     def _receive(self, places: Iterator[tuple[str, int, int, memoryview]]) -> None:
+        _reopen(self._selector, self._task.endpoint)
         busy = 0
         for connection, (key, start, stop, target) in zip(self._connections, places, strict=False):
             connection.start(get_request(self._task, key, start, stop), target)
@@ -153,14 +214,15 @@ class _BlockingGet:
 
     def fill(self, view: memoryview, key: str) -> None:
         advise_huge(view)
+        self._socket = alive(self._socket, self._task.endpoint)
         self._socket.sendall(get_request(self._task, key))
         data = self._socket.recv(4096)
         body, length = parse_head(data)
         at = len(data) - body
         view[:at] = data[body:]
         while at < length:
-            # One call moves at most 2 GiB; MSG_WAITALL spares the GIL's exchange for each piece.
-            at += self._socket.recv_into(view[at:], 0, getattr(socket, "MSG_WAITALL", 0))
+            # One call moves at most 2 GiB.
+            at += receive(self._socket, view[at:], _WAIT_ALL)
 
 
 def _reads(task: Task, getter: LargeGet | _BlockingGet) -> Subject:
@@ -190,16 +252,15 @@ def large_get_blocking(task: Task) -> Subject:
 def write(task: Task) -> Subject:
     """One object by one PUT."""
     data = memoryview(bytes(task.size))
-    host = host_of(task.endpoint)
-    head = f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {task.size}\r\n\r\n"
+    head = put_request(task, task.size)
     connection = connect(task.endpoint)
 
     def run(_: Sink) -> None:
-        connection.sendall(head.encode())
+        nonlocal connection
+        connection = alive(connection, task.endpoint)
+        connection.sendall(head)
         connection.sendall(data)
-        answer = connection.recv(_HEAD_BYTES)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise ConnectionError(answer.decode("latin-1"))
+        check_put(connection)
 
     return Subject(run)
 
@@ -210,6 +271,8 @@ def serial_http_client(task: Task) -> Subject:
     connection = http.client.HTTPConnection(host, port)
 
     def run(sink: Sink) -> None:
+        if connection.sock is not None and is_closed(connection.sock):
+            connection.close()  # and it connects anew
         for key in task.keys:
             connection.request("GET", f"/{task.bucket}/{key}")
             sink(connection.getresponse().read())
@@ -221,23 +284,24 @@ def serial_socket(task: Task) -> Subject:
     """Objects one by one on a blocking socket."""
     connection = connect(task.endpoint)
     scratch = memoryview(bytearray(4 * _HEAD_BYTES))
-    wait_all = getattr(socket, "MSG_WAITALL", 0)
 
     def run(sink: Sink) -> None:
+        nonlocal connection
+        connection = alive(connection, task.endpoint)
         for key in task.keys:
             connection.sendall(get_request(task, key))
             got = connection.recv_into(scratch)
             body, length = parse_head(scratch[: min(got, 1024)])
             if body + length <= scratch.nbytes:
                 while got < body + length:
-                    got += connection.recv_into(scratch[got : body + length], 0, wait_all)
+                    got += receive(connection, scratch[got : body + length], _WAIT_ALL)
                 sink(bytes(scratch[body : body + length]))
                 continue
             target = BytesTarget(length)
             at = got - body
             target.view[:at] = scratch[body:got]
             while at < length:
-                at += connection.recv_into(target.view[at:], 0, wait_all)
+                at += receive(connection, target.view[at:], _WAIT_ALL)
             sink(target.result())
 
     return Subject(run)
@@ -249,8 +313,7 @@ class _ObjectConnection:
     __slots__ = ("at", "index", "parts", "socket", "want")
 
     def __init__(self, endpoint: str) -> None:
-        self.socket = connect(endpoint)
-        self.socket.setblocking(False)
+        self.socket = _open(endpoint)
         self.index = 0
         self.parts: BytesTarget | None = None
         self.at = 0
@@ -261,8 +324,6 @@ class _ObjectConnection:
         if self.parts is None:
             got = self.socket.recv_into(scratch)
             body, length = parse_head(scratch[: min(got, 1024)])
-            if not body:
-                raise ConnectionError("the head came in pieces")
             if got == body + length:
                 return bytes(scratch[body:got])
             self.parts, self.at, self.want = BytesTarget(length), got - body, length
@@ -270,12 +331,9 @@ class _ObjectConnection:
         view = self.parts.view
         while self.at < self.want:
             try:
-                got = self.socket.recv_into(view[self.at :])
+                self.at += receive(self.socket, view[self.at :])
             except BlockingIOError:
                 return None
-            if not got:
-                raise ConnectionError("the server closed the connection")
-            self.at += got
         parts, self.parts = self.parts, None
         return parts.result()
 
@@ -285,10 +343,8 @@ class ManyGet:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._selector = selectors.DefaultSelector()
         self._connections = [_ObjectConnection(task.endpoint) for _ in range(task.window)]
-        for each in self._connections:
-            self._selector.register(each.socket, selectors.EVENT_READ, each)
+        self._selector = _watch(self._connections)
         self._scratch = memoryview(bytearray(4 * _HEAD_BYTES))
 
     def requests(self, keys: Iterable[str]) -> list[bytes]:
@@ -297,6 +353,7 @@ class ManyGet:
 
     def get(self, requests: Sequence[bytes]) -> Iterator[bytes]:
         """Yield the answers' bodies, in order; one that is given up leaves this unusable."""
+        _reopen(self._selector, self._task.endpoint)
         done: dict[int, bytes] = {}
         idle = deque(self._connections)
         started = 0

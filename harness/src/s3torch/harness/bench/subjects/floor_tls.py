@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from s3torch.harness.bench.subjects.floor_http import PART, address_of, connect, get_request, parse_head
+from s3torch.harness.bench.subjects.floor_http import (
+    PART,
+    address_of,
+    connect,
+    get_request,
+    is_closed,
+    parse_head,
+    receive,
+)
 from s3torch.harness.bench.subjects.memory import BytesTarget, advise_huge, fresh_map
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
@@ -26,6 +34,12 @@ class _BlockingConnection:
     def __init__(self, task: Task, context: ssl.SSLContext) -> None:
         self._socket = context.wrap_socket(connect(task.endpoint), server_hostname=address_of(task.endpoint)[0])
 
+    def is_closed(self) -> bool:
+        return is_closed(self._socket)
+
+    def close(self) -> None:
+        self._socket.close()
+
     def get(self, request: bytes, view: memoryview) -> None:
         self._socket.sendall(request)
         data = self._socket.recv(_HEAD_READ)
@@ -33,7 +47,7 @@ class _BlockingConnection:
         at = len(data) - body
         view[:at] = data[body:]
         while at < length:
-            at += self._socket.recv_into(view[at:])
+            at += receive(self._socket, view[at:])
 
 
 class _MemoryConnection:
@@ -46,6 +60,12 @@ class _MemoryConnection:
         self._buffer = bytearray(_SOCKET_READ)
         self._view = memoryview(self._buffer)
         self._until_done(self._tls.do_handshake)
+
+    def is_closed(self) -> bool:
+        return is_closed(self._socket)
+
+    def close(self) -> None:
+        self._socket.close()
 
     def _until_done(self, call: Callable[[], None]) -> None:
         while True:
@@ -63,10 +83,7 @@ class _MemoryConnection:
             self._socket.sendall(self._to_send.read())
 
     def _receive(self) -> None:
-        got = self._socket.recv_into(self._buffer)
-        if not got:
-            raise ConnectionError("the server closed the connection")
-        self._received.write(self._view[:got])
+        self._received.write(self._view[: receive(self._socket, self._view)])
 
     def get(self, request: bytes, view: memoryview) -> None:
         self._tls.write(request)
@@ -79,9 +96,13 @@ class _MemoryConnection:
         read: Callable[[int, memoryview], int] = cast("Any", self._tls.read)
         while at < length:
             try:
-                at += read(length - at, view[at:])
+                got = read(length - at, view[at:])
             except ssl.SSLWantReadError:
                 self._receive()
+                continue
+            if not got:
+                raise ConnectionError("the server closed the connection")
+            at += got
 
     def _read_head(self) -> bytes:
         while True:
@@ -95,26 +116,39 @@ class _Threads:
     """One object in parts, each connection in a thread of its own."""
 
     def __init__(self, task: Task, kind: type[_BlockingConnection | _MemoryConnection], count: int) -> None:
-        self._task = task
-        context = ssl.create_default_context(cafile=task.ca_bundle)
-        self._connections = [kind(task, context) for _ in range(count)]
+        self._task, self._kind = task, kind
+        self._context = ssl.create_default_context(cafile=task.ca_bundle)
+        self._connections = [kind(task, self._context) for _ in range(count)]
 
     def fill(self, view: memoryview) -> None:
         advise_huge(view)
-        task, starts = self._task, SimpleQueue[int]()
+        self._reopen()
+        task, starts, errors = self._task, SimpleQueue[int](), list[BaseException]()
         for start in range(0, task.size, PART):
             starts.put(start)
 
         def work(connection: _BlockingConnection | _MemoryConnection) -> None:
-            for start in _drain(starts):
-                stop = min(start + PART, task.size)
-                connection.get(get_request(task, task.keys[0], start, stop), view[start:stop])
+            try:
+                for start in _drain(starts):
+                    stop = min(start + PART, task.size)
+                    connection.get(get_request(task, task.keys[0], start, stop), view[start:stop])
+            except BaseException as error:  # noqa: BLE001  # raised where the threads are waited for
+                errors.append(error)
 
         threads = [threading.Thread(target=work, args=(each,)) for each in self._connections]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        if errors:
+            raise errors[0]
+
+    def _reopen(self) -> None:
+        """Replace the connections that the server has hung up on."""
+        for number, connection in enumerate(self._connections):
+            if connection.is_closed():
+                connection.close()
+                self._connections[number] = self._kind(self._task, self._context)
 
 
 def _drain(queue: SimpleQueue[int]) -> Iterator[int]:

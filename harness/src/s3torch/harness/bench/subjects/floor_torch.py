@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from s3torch.harness.bench.subjects.distributed import make_target, take_buffers
-from s3torch.harness.bench.subjects.floor_http import LargeGet, connect, host_of
+from s3torch.harness.bench.subjects.floor_http import LargeGet, alive, check_put, connect, put_request
 from s3torch.harness.bench.subjects.state import buffers, make_state
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
@@ -57,17 +57,16 @@ def save(task: Task) -> Subject:
     state = make_state(task.options["tensors"], task.options["tensor_size"])
     counting = _CountingFile()
     torch.save(state, counting)  # type: ignore[arg-type]  # write and flush are all that it calls
-    host = host_of(task.endpoint)
-    head = f"PUT /{task.bucket}/{task.keys[0]} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {counting.size}\r\n\r\n"
+    head = put_request(task, counting.size)
     connection = connect(task.endpoint)
 
     def run(_: Sink) -> None:
-        file = _PutFile(connection, head.encode())
+        nonlocal connection
+        connection = alive(connection, task.endpoint)
+        file = _PutFile(connection, head)
         torch.save(state, file)  # type: ignore[arg-type]  # write and flush are all that it calls
         file.flush()
-        answer = connection.recv(65536)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise ConnectionError(answer.decode("latin-1"))
+        check_put(connection)
 
     return Subject(run)
 
