@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -36,6 +38,7 @@ from s3torch.harness.bench.scenarios import ALL_SCENARIOS
 from s3torch.harness.bench.subjects.measure import Run, cpu_seconds, spend_python
 from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.servers import Origin, OriginUnavailableError
+from s3torch.harness.servers.scripted import ScriptedServer
 
 FLOOR = Entry("floor", Role.FLOOR, "workspace", "floor_http:serial_socket")
 SLOW_FLOOR = Entry("slow floor", Role.FLOOR, "workspace", "floor_http:serial_http_client")
@@ -186,6 +189,23 @@ def test_a_subject_that_hangs_is_ended() -> None:
         process._timeout = 0.0
         with pytest.raises(SubjectError, match="did not answer within 0 s"):
             process.run()
+
+
+@pytest.mark.timeout(120)
+def test_workers_end_with_a_subject_that_hangs() -> None:
+    with ScriptedServer(lambda _, wire: wire.stall()) as server, ThreadPoolExecutor(1) as pool:
+        task = Task(server.endpoint, "bucket", [f"{number}" for number in range(100)], 10, options={"workers": 2})
+        with start("floor_loader:map_loader", task) as process:
+            process._timeout = 5.0
+            running = pool.submit(process.run)
+            while len(workers := psutil.Process(process._process.pid).children()) < 2 and not running.done():
+                time.sleep(0.05)
+            with pytest.raises(SubjectError, match="did not answer within 5 s"):
+                running.result()
+            before = time.monotonic()
+        assert time.monotonic() - before < 4
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
 
 
 def test_an_import_that_leaves_a_thread_or_a_socket_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

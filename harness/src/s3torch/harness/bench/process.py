@@ -7,19 +7,22 @@ import gc
 import importlib
 import importlib.util
 import json
-import os
-import queue
 import shutil
 import subprocess
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from s3torch.harness._child import ChildProcess
 from s3torch.harness.bench.subjects.measure import Run, measure, resident_bytes
 from s3torch.harness.bench.subjects.task import Task
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
 
 _OUTPUT_SHOWN = 1500
 _STOP_SECONDS = 5.0
@@ -59,9 +62,11 @@ class Launched(Protocol):
             spend: Seconds of pure Python that the consumer spends on each object.
         """
 
-    def __enter__(self) -> Launched: ...
+    def __enter__(self) -> Self: ...
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class SubjectHere:
@@ -81,7 +86,7 @@ class SubjectHere:
         self._subject = getattr(found, function)(task)
         self.resident = resident_bytes()
 
-    def __enter__(self) -> SubjectHere:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,8 +101,8 @@ class SubjectHere:
         return measure(self._subject, check=check, spend=spend)
 
 
-class SubjectProcess:
-    """A subject in a process of its own; a context manager.
+class SubjectProcess(ChildProcess):
+    """A subject in a process of its own, in a group of its own; a context manager that leaves none of it behind.
 
     Args:
         python: The interpreter of its environment.
@@ -113,35 +118,13 @@ class SubjectProcess:
     def __init__(self, python: str, subject: str, task: Task, *, env: Mapping[str, str], timeout: float) -> None:
         self._subject = subject
         self._timeout = timeout
-        output, name = tempfile.mkstemp(prefix="s3torch-subject-", suffix=".log")
-        self._output = Path(name)
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        try:
-            self._process = subprocess.Popen(
-                [python, "-m", "s3torch.harness.bench.subjects", *subject.split(":")],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                env=dict(env),
-                text=True,
-                encoding="utf-8",
-            )
-        finally:
-            os.close(output)
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        super().__init__([python, "-m", "s3torch.harness.bench.subjects", *subject.split(":")], env, has_lifeline=True)
         try:
             self.resident: int = self._ask(task.to_json())["resident"]
             """Resident memory when set up, before the first run, in bytes."""
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> SubjectProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def run(self, *, check: bool = False, spend: float = 0.0) -> Run:
         """Run it once.
@@ -153,43 +136,32 @@ class SubjectProcess:
         return Run(**self._ask(json.dumps({"check": check, "spend": spend})))
 
     def close(self) -> None:
-        """End the process; does nothing the second time."""
-        process = self._process
-        if process.stdin is not None and not process.stdin.closed:
-            with contextlib.suppress(OSError):
-                process.stdin.close()
+        """Let the process end, or end it, and its group; does nothing the second time."""
+        assert self._process.stdin is not None
         try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(_STOP_SECONDS)
-        self._listener.join(_STOP_SECONDS)
-        if process.stdout is not None:
-            process.stdout.close()
-        self._output.unlink(missing_ok=True)
-
-    def _listen(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
-        self._answers.put("")
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+        finally:
+            super().close()
 
     def _ask(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-            answer = self._answers.get(timeout=self._timeout)
-        except queue.Empty:
-            self._process.kill()
+            answer = self._next_line(self._timeout)
+        except TimeoutError:  # which is an OSError
+            self._end()
             raise SubjectError(f"{self._subject} did not answer within {self._timeout:g} s{self._printed()}") from None
         except OSError:
-            answer = ""
-        if not answer:
+            answer = None
+        if answer is None:
             raise SubjectError(f"{self._subject} failed{self._printed()}")
         found: dict[str, Any] = json.loads(answer)
         return found
 
     def _printed(self) -> str:
-        text = self._output.read_text(errors="replace").strip()[-_OUTPUT_SHOWN:]
+        text = self.said(_OUTPUT_SHOWN)
         return f":\n{text}" if text else ""
