@@ -194,7 +194,7 @@ class TestGivenWriter(_Given, WriterConformance):
         """Opens the writer."""
         assert given_options.writer is not None
         factory = given_options.writer[1]
-        client = s3_connect(engine=tap, part_size=_PART_SIZE, max_attempts=1)
+        client = s3_connect(engine=tap, part_size=_PART_SIZE)
         return lambda bucket, key: factory(client, bucket, key)
 
 
