@@ -207,6 +207,16 @@ def test_listings_pass_where_objects_are_struck(moto_server: MotoServer, host: P
         connection.close()
 
 
+def test_what_has_no_bytes_passes_where_bytes_are_struck(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
+    moto_server.boto3_client().put_object(Bucket=path.split("/")[1], Key="empty", Body=b"")
+    for name in ("flip", "drip", "duplicate"):
+        with FaultProxy(moto_server.endpoint, FaultPlan((Fault(name),)), host=host) as proxy:  # type: ignore[arg-type]
+            connection = connect(proxy)
+            assert get(connection, path.replace("/object", "/empty")) == (200, b"")
+            assert proxy.injected() == {}
+            connection.close()
+
+
 def test_errors_are_answered_by_the_proxy(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
     fault = Fault("status", status=429, code="TooManyRequests", retry_after=2)
     with FaultProxy(moto_server.endpoint, FaultPlan((fault,), most=1), host=host) as proxy:
@@ -303,6 +313,16 @@ def test_tls_ends_without_notice(moto_server: MotoServer, host: ProxyHost, path:
                 received += tls.recv(65536)
             with pytest.raises(ssl.SSLEOFError):
                 tls.recv(1)
+
+
+def test_a_proxy_ends_though_a_client_says_nothing(moto_server: MotoServer, host: ProxyHost, tmp_path: Path) -> None:
+    with FaultProxy(moto_server.endpoint, NEVER, host=host, tls=tmp_path) as proxy:
+        address = ("127.0.0.1", int(proxy.endpoint.rpartition(":")[2]))
+        sock = socket.create_connection(address, 10)
+        time.sleep(0.5)
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    sock.close()
 
 
 def test_only_a_plain_upstream_is_taken() -> None:

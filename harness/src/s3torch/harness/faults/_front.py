@@ -17,6 +17,7 @@ from s3torch.harness.faults.plan import Fault, FaultCount, FaultPlan
 __all__ = ["Front", "Link"]
 
 _CONNECT_S = 10.0
+_HANDSHAKE_S = 30.0
 _POLL_S = 0.1
 _JOIN_S = 10.0
 # So small that a client which does not read is noticed soon.
@@ -156,8 +157,10 @@ class Front:
             if self._context is not None:
                 with self._lock:
                     self._socks.discard(sock)
-                sock = self._context.wrap_socket(sock, server_side=True)
+                sock = self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                 self.hold(sock)
+                sock.settimeout(_HANDSHAKE_S)
+                sock.do_handshake()
             link = Link(self, sock)
             link.serve()
         except (OSError, LinkEnded, ValueError):

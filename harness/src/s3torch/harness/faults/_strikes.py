@@ -18,6 +18,9 @@ __all__ = ["LinkEnded", "answer"]
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/([^/]+)/")
 _DUPLICATED = 1024
 _DRIPS_PER_SECOND = 20
+# Faults of an object's bytes, or of those of a listing: where there are none, and in errors, nothing is struck.
+_OF_SUCCESSES = frozenset({"flip", "duplicate", "echo", "replace", "unframed"})
+_OF_BYTES = frozenset({"flip", "drip", "duplicate"})
 
 
 class LinkEnded(Exception):  # no error: the connection's end
@@ -133,7 +136,12 @@ def _return(link: Link, request: Head, fault: Fault | None) -> bool:
     pieces = body_pieces(server, head, until_close=True) if has_body else iter(())
     if has_body and head.length is None and not head.is_chunked:
         head = head.having(("Connection", "close"))
-    if fault is None or (fault.name in ("flip", "duplicate", "echo", "replace", "unframed") and head.status >= 300):
+    has_bytes = has_body and head.length != 0
+    if (
+        fault is None
+        or (fault.name in _OF_SUCCESSES and head.status >= 300)
+        or (fault.name in _OF_BYTES and not has_bytes)
+    ):
         _send(link.sock, head, pieces)
     elif fault.name == "replace":
         body = b"".join(pieces)
@@ -145,7 +153,7 @@ def _return(link: Link, request: Head, fault: Fault | None) -> bool:
         again = head.encode() + body if fault.name == "echo" else body[-_DUPLICATED:]
         link.sock.sendall(head.encode() + body + again)
     else:
-        _send_struck(link, head, pieces, fault, has_body=has_body and head.length != 0)
+        _send_struck(link, head, pieces, fault, has_body=has_bytes)
     if head.closes or fault is not None:
         link.close()
     return not head.closes
@@ -175,7 +183,7 @@ def _send_struck(link: Link, head: Head, pieces: Iterator[bytes], fault: Fault, 
         link.sock.sendall(data[:half])
         link.front.note(fault.name)
         _strike_down(link, fault)
-        _send(link.sock, head, pieces) if fault.name == "flip" else link.sock.sendall(data[half:])
+        link.sock.sendall(data[half:])
         return
     link.sock.sendall(data)
     at = max(0, fault.at if length is None else min(fault.at, length - 1))
