@@ -9,7 +9,7 @@ import pytest
 
 from s3torch.client import GetInfo, GetRequest, GetResult, S3Exception
 from s3torch.client.protocols import Body, Into
-from s3torch.client.window import get_many
+from s3torch.client.window import Width, Window, get_many
 
 
 class Slow:
@@ -154,8 +154,10 @@ def test_a_source_that_fails_ends_what_is_in_flight() -> None:
         yield from ask(3)
         raise LookupError("no more")
 
-    with pytest.raises(LookupError):
-        list(get_many(engine, source(), window=8, window_bytes=10_000))
+    results = get_many(engine, source(), window=8, window_bytes=10_000)
+    assert [next(results).request.key for _ in range(3)] == ["k0", "k1", "k2"]  # type: ignore[union-attr]  # no errors
+    with pytest.raises(LookupError):  # in its turn
+        next(results)
     assert all(transfer.done() for transfer in engine.started)
 
 
@@ -183,3 +185,56 @@ def test_a_consumer_that_hurries_takes_what_is_there_without_a_system_call_each(
         next(results)
     assert [transfer.steps for transfer in engine.started][: len(before)] == before
     assert len(list(results)) == 16
+
+
+def test_without_a_bound_it_begins_with_sixty_four() -> None:
+    engine = SlowEngine(lambda: 10)
+    results = get_many(engine, ask(1000), window=None, window_bytes=10**9)
+    next(results)
+    assert engine.most_running == 64
+    results.close()  # type: ignore[attr-defined]  # a generator behind the Iterator
+
+
+def test_it_becomes_wider_where_that_makes_it_faster() -> None:
+    # Each step is a millisecond, an object takes thirty of them: what a latency is.
+    engine, now = SlowEngine(lambda: 30), [0.0]
+
+    def step() -> None:
+        now[0] += 0.001
+        SlowEngine.step(engine)
+
+    engine.step = step  # type: ignore[method-assign]  # time passes with it
+    results = get_many(engine, ask(3000), window=None, window_bytes=10**9, clock=lambda: now[0])
+    assert len(list(results)) == 3000
+    assert engine.most_running == 512
+    assert now[0] < 0.6 * 3000 / 64 * 0.03
+
+
+def test_unknown_sizes_count_for_what_was_learned() -> None:
+    engine = SlowEngine(lambda: 1)
+    requests = [GetRequest("b", f"k{number}") for number in range(50)]  # answered with nothing, so they count nothing
+    results = get_many(engine, requests, window=16, window_bytes=4 * 2**20)
+    next(results)
+    assert engine.most_running == 4
+    list(results)
+    assert engine.most_running == 16
+
+
+def test_items_without_a_request_have_their_turn() -> None:
+    engine = SlowEngine(lambda: 3)
+    window = Window(
+        engine,
+        range(12),
+        lambda number: (GetRequest("b", f"k{number}") if number % 3 else None, 10),
+        width=Width(4, 4),
+        most_bytes=1000,
+    )
+    seen = []
+    while (following := window.next()) is not None:
+        number, transfer = following
+        assert (transfer is None) == (number % 3 == 0)
+        assert transfer is None or transfer.done()
+        seen.append(number)
+    assert seen == list(range(12))
+    assert (window.delivered, window.started, window.in_flight_peak) == (12, 8, 4)
+    window.close()

@@ -13,7 +13,7 @@ from s3torch.client import (
     S3ClientConfig,
 )
 from s3torch.datasets._fetched import FetchedObject
-from s3torch.datasets._window import plan_request
+from s3torch.datasets._window import FetchPlan
 
 if TYPE_CHECKING:
     from libs.datasets.tests.conftest import Place, RecordingEngine
@@ -29,7 +29,7 @@ def fetch(place: Place, *, known: bool, key: str = "key") -> tuple[FetchedObject
         found = place.store.find(place.bucket, key)
         info = ObjectInfo(key, found.etag, len(found.data), found.last_modified)
     item = S3BucketKeyData(place.bucket, key, info)
-    request = plan_request(item, config.part_size)
+    request, _ = FetchPlan(config.part_size)(item)
     assert request is not None
     return FetchedObject(engine, config, item, engine.start_get(request)), engine
 

@@ -19,6 +19,7 @@ _LEAST_WAITING = 0.1
 _LEAST_SAMPLE = 32
 # Widths' worth of objects between two attempts at a wider window; doubled whenever one brings nothing.
 _FIRST_REST, _LONGEST_REST = 16, 256
+_LOOKS = 4  # widths' worth of objects between two looks in the meantime
 _MIB = 1024 * 1024
 
 
@@ -75,12 +76,13 @@ class Pace:
         start: What the window has done when it begins.
     """
 
-    __slots__ = ("_before", "_is_settling", "_rest", "_since", "_width", "look_at")
+    __slots__ = ("_before", "_is_settling", "_rest", "_rests_until", "_since", "_width", "look_at")
 
     def __init__(self, width: Width, start: Reading) -> None:
         self._width = width
         self._before: tuple[int, float] | None = None  # the narrower width under test, and its pace
         self._rest = _FIRST_REST
+        self._rests_until = 0  # so many objects delivered
         self._since = start
         # The first requests all begin at once and so end at once: what follows them is measured.
         self._is_settling = True
@@ -98,7 +100,10 @@ class Pace:
         if reading.throttled > since.throttled:
             width.value = max(min(_LEAST_WIDTH, width.most), width.value // 2)
             self._before = None
+            self._rest = min(_LONGEST_REST, 2 * self._rest)
             self._pause(reading)
+        elif reading.delivered < self._rests_until:
+            self._look_again(reading)
         elif self._is_settling:
             self._is_settling = False
             self._since = reading
@@ -133,4 +138,9 @@ class Pace:
         """Leave the width for a while, then measure again."""
         self._since = reading
         self._is_settling = True
-        self.look_at = reading.delivered + self._rest * self._width.value
+        self._rests_until = reading.delivered + self._rest * self._width.value
+        self._look_again(reading)
+
+    def _look_again(self, reading: Reading) -> None:
+        """While the width is left alone, look whether the store asks for fewer."""
+        self.look_at = min(self._rests_until, reading.delivered + _LOOKS * self._width.value)

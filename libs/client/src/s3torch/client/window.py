@@ -275,9 +275,11 @@ def get_many(
             del following
             assert transfer is not None  # noqa: S101  # each has its request
             try:
-                result: GetResult | S3Exception = transfer.result()
-                if result.request.size is None:
-                    sizes.learn(len(result.data))
+                fetched = transfer.result()
+                if fetched.request.size is None:
+                    sizes.learn(len(fetched.data))
+                result: GetResult | S3Exception = fetched
+                del fetched
             except S3Exception as error:
                 if not return_errors:
                     raise

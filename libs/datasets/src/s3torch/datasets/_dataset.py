@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any, TypeAlias
 
 from s3torch.client import S3BucketKeyData, S3ClientConfig, UserAgent
@@ -147,7 +148,7 @@ class S3Dataset:
         with closing(self._turns(items, session)) as turns:
             if not self._transform_workers:
                 for turn in turns:
-                    yield turn[0], lambda turn=turn: self._make(turn)
+                    yield turn[0], partial(self._make, turn)
                     del turn
                 return
 
