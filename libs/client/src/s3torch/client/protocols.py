@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from s3torch.client.config import S3ClientConfig
+from s3torch.client.listing import ListPage
 from s3torch.client.values import (
     CopyResult,
     DeleteError,
@@ -116,6 +117,12 @@ class Heads(Protocol):
 @runtime_checkable
 class Lists(Protocol):
     """List a bucket."""
+
+    def start_list_page(
+        self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
+    ) -> Transfer[ListPage]:
+        """Start to ask for one page."""
+        ...
 
     def list_page(
         self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None

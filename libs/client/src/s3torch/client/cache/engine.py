@@ -12,6 +12,7 @@ from s3torch.client.cache._entry import DamagedError, Version
 from s3torch.client.cache.disk import DiskCache, Found
 from s3torch.client.counts import Counts, RequestCounts
 from s3torch.client.errors import PreconditionFailedError, S3Exception
+from s3torch.client.listing import ListPage
 from s3torch.client.protocols import Body, Engine, Into, Transfer
 from s3torch.client.transfers import DoneTransfer
 from s3torch.client.values import (
@@ -142,6 +143,14 @@ class CachingEngine:
     def head(self, bucket: str, key: str) -> HeadObjectResult:
         """Ask the store."""
         return self._inner.head(bucket, key)
+
+    def start_list_page(
+        self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
+    ) -> Transfer[ListPage]:
+        """Ask the store."""
+        return self._inner.start_list_page(
+            bucket, prefix, delimiter=delimiter, max_keys=max_keys, token=token, start_after=start_after
+        )
 
     def list_page(
         self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None

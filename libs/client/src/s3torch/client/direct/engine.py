@@ -19,6 +19,7 @@ from s3torch.client.direct.connection import Dialer
 from s3torch.client.direct.get import GetCall
 from s3torch.client.direct.http1 import ResponseHead
 from s3torch.client.direct.identity import Identity
+from s3torch.client.direct.list_page import parse_page
 from s3torch.client.direct.loop import Loop, SharedPool
 from s3torch.client.direct.resolver import Resolver
 from s3torch.client.direct.route import Route
@@ -36,7 +37,6 @@ from s3torch.client.direct.xml import (
     delete_body,
     parse_delete_errors,
     parse_fields,
-    parse_list,
     parse_uploads,
 )
 from s3torch.client.errors import (
@@ -46,6 +46,7 @@ from s3torch.client.errors import (
     RegionError,
     S3Exception,
 )
+from s3torch.client.listing import ListPage
 from s3torch.client.protocols import Body, EngineContext, Into, Transfer
 from s3torch.client.retry import RetryBudget, RetryPolicy
 from s3torch.client.values import (
@@ -262,10 +263,10 @@ class DirectEngine:
         """Return the metadata of an object."""
         return self._ask(Operation("HeadObject", "HEAD", bucket, key), _parse_head_object)
 
-    def list_page(
+    def start_list_page(
         self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
-    ) -> tuple[ListObjectResult, str | None]:
-        """Return one page, and the token of the next or None."""
+    ) -> Transfer[ListPage]:
+        """Start to ask for one page."""
         query = [("list-type", "2"), ("encoding-type", "url"), ("max-keys", str(max_keys)), ("prefix", prefix)]
         for name, value in (("delimiter", delimiter), ("continuation-token", token), ("start-after", start_after)):
             if value:
@@ -273,7 +274,23 @@ class DirectEngine:
         # Only Amazon's store is known to answer it; others may refuse what they do not know.
         amz = (("x-amz-optional-object-attributes", "RestoreStatus"),) if self._is_amazon() else ()
         operation = Operation("ListObjectsV2", "GET", bucket, query=query, amz_headers=amz)
-        return self._ask(operation, lambda _, body: parse_list(body))
+        call = Call(self, operation, lambda _, body: parse_page(body))
+        call.start()
+        return call
+
+    def list_page(
+        self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
+    ) -> tuple[ListObjectResult, str | None]:
+        """Return one page, and the token of the next or None."""
+        call = self.start_list_page(
+            bucket, prefix, delimiter=delimiter, max_keys=max_keys, token=token, start_after=start_after
+        )
+        try:
+            page = call.result()
+        except BaseException:
+            call.cancel()
+            raise
+        return page.result(), page.token
 
     def start_put(self, bucket: str, key: str, body: Body, options: PutOptions) -> Transfer[PutResult]:
         """Start one PUT."""

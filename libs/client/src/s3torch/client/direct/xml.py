@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -12,12 +13,14 @@ from s3torch.client.errors import ProtocolError
 from s3torch.client.values import DeleteError, ListObjectResult, ObjectInfo, PartResult, RestoreStatus, UploadInfo
 
 __all__ = [
+    "ListFrame",
     "complete_body",
     "delete_body",
     "parse_delete_errors",
     "parse_error",
     "parse_fields",
     "parse_list",
+    "parse_list_frame",
     "parse_uploads",
 ]
 
@@ -59,18 +62,10 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
     Returns:
         The page, and the token of the next or None.
     """
-    root = _root(body)
-    if root.tag != "ListBucketResult":
-        raise ProtocolError(f"expected a list, got <{root.tag}>")
-    is_encoded = root.findtext("EncodingType") == "url"
-
-    def text(element: ET.Element, tag: str) -> str:
-        value = element.findtext(tag) or ""
-        return unquote_plus(value) if is_encoded else value
-
+    root, is_encoded = _list_root(body)
     objects = [
         ObjectInfo(
-            text(entry, "Key"),
+            _name(entry, "Key", is_encoded),
             entry.findtext("ETag") or "",
             _size(entry.findtext("Size")),
             parse_iso_time(entry.findtext("LastModified")),
@@ -79,12 +74,58 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
         )
         for entry in root.iterfind("Contents")
     ]
-    prefixes = [text(entry, "Prefix") for entry in root.iterfind("CommonPrefixes")]
-    is_truncated = root.findtext("IsTruncated") == "true"
-    token = root.findtext("NextContinuationToken") if is_truncated else None
-    if is_truncated and not token:
+    return ListObjectResult(objects, _common_prefixes(root, is_encoded)), _list_token(root)
+
+
+class ListFrame(NamedTuple):
+    """A page of a list without its entries."""
+
+    is_encoded: bool
+    """Whether keys are URL-encoded."""
+    common_prefixes: list[str]
+    token: str | None
+    """What asks for the next page, or None."""
+
+
+def parse_list_frame(body: bytes, mark: str) -> ListFrame | None:
+    """Read a page of ListObjectsV2 whose entries have been taken out.
+
+    Args:
+        body: The response's body, with one empty element in place of the entries.
+        mark: That element's name.
+
+    Returns:
+        What is left of the page; None where the mark is not the one child of the root that it should be.
+    """
+    root, is_encoded = _list_root(body)
+    if sum(child.tag == mark for child in root) != 1:
+        return None
+    return ListFrame(is_encoded, _common_prefixes(root, is_encoded), _list_token(root))
+
+
+def _list_root(body: bytes) -> tuple[ET.Element, bool]:
+    root = _root(body)
+    if root.tag != "ListBucketResult":
+        raise ProtocolError(f"expected a list, got <{root.tag}>")
+    return root, root.findtext("EncodingType") == "url"
+
+
+def _name(element: ET.Element, tag: str, is_encoded: bool) -> str:
+    value = element.findtext(tag) or ""
+    return unquote_plus(value) if is_encoded else value
+
+
+def _common_prefixes(root: ET.Element, is_encoded: bool) -> list[str]:
+    return [_name(entry, "Prefix", is_encoded) for entry in root.iterfind("CommonPrefixes")]
+
+
+def _list_token(root: ET.Element) -> str | None:
+    if root.findtext("IsTruncated") != "true":
+        return None
+    token = root.findtext("NextContinuationToken")
+    if not token:
         raise ProtocolError("the list goes on but does not say where")
-    return ListObjectResult(objects, prefixes), token
+    return token
 
 
 def parse_uploads(body: bytes) -> tuple[list[UploadInfo], UploadInfo | None]:
