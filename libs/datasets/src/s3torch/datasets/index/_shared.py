@@ -1,0 +1,122 @@
+"""Arrays in one piece of memory that all processes of a program see."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+__all__ = ["Array", "SharedArrays"]
+
+Array: TypeAlias = npt.NDArray[Any]
+
+_log = logging.getLogger(__name__)
+
+_ALIGNMENT = 64
+# Less than this travels by value: every shared piece holds a descriptor in each process.
+_LEAST_SHARED = 64 * 1024
+_SHM = Path("/dev/shm")  # noqa: S108  # where Linux keeps POSIX shared memory
+_SPARE = 32 * 1024 * 1024
+
+
+class SharedArrays(Mapping[str, Array]):
+    """Named arrays, read-only, in one piece of memory.
+
+    A large one lies in torch's shared memory: forked processes see the same pages, a ``DataLoader``'s or
+    ``multiprocessing``'s pickle hands over a descriptor, and a plain pickle carries the bytes.
+
+    Args:
+        chunks: The arrays, each as pieces that follow one another; all of an array have one type and shape but for
+            the first axis.
+    """
+
+    __slots__ = ("_arrays", "_layout", "_memory")
+
+    def __init__(self, chunks: Mapping[str, Sequence[Array]]) -> None:
+        layout: dict[str, tuple[int, tuple[int, ...], str]] = {}
+        size = 0
+        for name, pieces in chunks.items():
+            shape = (sum(len(piece) for piece in pieces), *pieces[0].shape[1:])
+            layout[name] = (size, shape, pieces[0].dtype.str)
+            size += -(-int(np.prod(shape)) * pieces[0].dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        memory = _allocate(size)
+        self._memory = memory
+        self._layout = layout
+        self._arrays = self._view()
+        for name, pieces in chunks.items():
+            into = self.writable(name)
+            at = 0
+            for piece in pieces:
+                into[at : at + len(piece)] = piece
+                at += len(piece)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory, counted once for all processes."""
+        return self._memory.nbytes
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether processes that are no forks of this one get it by descriptor rather than by value."""
+        return isinstance(self._memory, torch.Tensor)
+
+    def writable(self, name: str) -> Array:
+        """Return an array for whoever makes it to write to; nobody else may."""
+        memory = self._memory
+        return _part(memory.numpy() if isinstance(memory, torch.Tensor) else memory, *self._layout[name])
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def _view(self) -> dict[str, Array]:
+        memory = self._memory
+        raw = memory.numpy() if isinstance(memory, torch.Tensor) else memory
+        arrays = {name: _part(raw, *place) for name, place in self._layout.items()}
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        """Pickle the memory itself: torch's own reductions decide how it travels."""
+        return self._memory, self._layout
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        memory, self._layout = state
+        if isinstance(memory, torch.Tensor) and not memory.is_shared():
+            # It came by value. Shared now, it never moves again; numpy's views would not follow.
+            copy = _allocate(memory.nbytes)
+            (copy.numpy() if isinstance(copy, torch.Tensor) else copy)[:] = memory.numpy()
+            memory = copy
+        self._memory = memory
+        self._arrays = self._view()
+
+
+def _part(raw: Array, offset: int, shape: tuple[int, ...], kind: str) -> Array:
+    dtype = np.dtype(kind)
+    return raw[offset : offset + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
+
+
+def _allocate(size: int) -> torch.Tensor | Array:
+    """Return fresh memory, shared if it is worth it and there is room: beyond, the kernel ends the process."""
+    if size >= _LEAST_SHARED:
+        try:
+            has_room = not _SHM.is_dir() or shutil.disk_usage(_SHM).free >= size + _SPARE
+        except OSError:
+            has_room = True
+        if has_room:
+            storage = torch.UntypedStorage._new_shared(size)  # noqa: SLF001  # the way without a second copy
+            return torch.empty(0, dtype=torch.uint8).set_(storage)
+        _log.warning("%s has no room for %d bytes: workers that are not forked get a copy each", _SHM, size)
+    return np.empty(size, np.uint8)

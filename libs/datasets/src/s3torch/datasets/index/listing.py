@@ -1,0 +1,252 @@
+"""`list_index`: a prefix listed in parallel, whatever its keys look like."""
+
+from __future__ import annotations
+
+import operator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from s3torch.client import S3Client, S3Uri, Transfer, parse_s3_uri
+from s3torch.client.listing import ListPage
+from s3torch.client.protocols import Lists
+from s3torch.datasets._bar import check_bar
+from s3torch.datasets.index._building import build
+from s3torch.datasets.index._chunks import Chunk, make_chunk
+from s3torch.datasets.index._keyspace import KeyRange, propose, share_out
+from s3torch.datasets.index.s3index import S3Index
+
+__all__ = ["list_index"]
+
+_PAGE = 1000
+_SAMPLE = 32
+# S3 directory buckets list in no order, and know no start (user guide, "Directory buckets", ListObjectsV2).
+_UNORDERED = ("--x-s3", "--xa-s3")
+# Requests that found nothing, beside as many as pages that found something: what a key space may cost to explore.
+_FREE_PROBES = 64
+
+
+def list_index(client: S3Client, s3_uri: str, *, connections: int = 16, progress: bool = False) -> S3Index:
+    """List all objects whose keys begin with a prefix, several pages at once.
+
+    The first page tells what the keys look like. Ranges of the keys to come are then listed side by side; whenever one
+    ends, another is split at a key that its last page makes likely. Keys that are written or deleted meanwhile may or
+    may not be listed; all others are, once each. Nothing runs in the background.
+
+    Stores that do not list in order (S3's directory buckets) are listed page after page, and sorted.
+
+    Args:
+        client: Lists. With an engine whose requests block (``boto3``) pages come one after the other.
+        s3_uri: ``s3://bucket/prefix``; ``s3://bucket`` is the whole bucket.
+        connections: Requests in flight at most.
+        progress: Show a bar of the keys listed, with ``tqdm``.
+
+    Returns:
+        The index, in the order of the keys' UTF-8 bytes; empty where no key begins so.
+
+    Raises:
+        ImportError: ``progress`` is asked for, and ``tqdm`` is not installed.
+        S3Exception: A page cannot be had; what else is in flight has been cancelled.
+        TypeError: An argument has the wrong type.
+        ValueError: The URI is malformed, or ``connections`` is less than 1.
+    """
+    uri = parse_s3_uri(s3_uri)
+    if operator.index(connections) < 1:
+        raise ValueError(f"connections must be at least 1, got {connections}")
+    if progress:
+        check_bar()
+    with _bar(str(uri), progress) as note:
+        return S3Index(build(list_chunks(client.engine, uri, connections, note)))
+
+
+def list_chunks(
+    engine: Lists, uri: S3Uri, connections: int, note: Callable[[int], object], *, page_size: int = _PAGE
+) -> list[Chunk]:
+    """List a prefix into chunks, in the order of the keys.
+
+    Args:
+        engine: Where to list.
+        uri: Bucket and prefix.
+        connections: Requests in flight at most.
+        note: Told of the keys of each page.
+        page_size: Keys in a page at most.
+    """
+    if not uri.bucket.endswith(_UNORDERED):
+        try:
+            return _Listing(engine, uri, connections, note, page_size).run()
+        except _OutOfOrderError:
+            pass
+    return _list_serially(engine, uri, note, page_size)
+
+
+class _OutOfOrderError(Exception):
+    """The store does not list in the order of keys, or not from where it is asked to."""
+
+
+@dataclass(slots=True)
+class _Part:
+    """A range of keys with what has been listed of it."""
+
+    space: KeyRange
+    chunks: list[Chunk] = field(default_factory=list)
+    token: str | None = None
+    transfer: Transfer[ListPage] | None = None
+
+
+class _Listing:
+    """The ranges of one listing, in order; each has one request in flight until it is done."""
+
+    def __init__(
+        self, engine: Lists, uri: S3Uri, connections: int, note: Callable[[int], object], page_size: int
+    ) -> None:
+        self._engine = engine
+        self._uri = uri
+        self._head = f"{uri.bucket}/".encode()
+        self._connections = connections
+        self._note = note
+        self._page_size = page_size
+        self._parts = [_Part(KeyRange(uri.key, ""))]
+        self._found = self._missed = 0
+
+    def run(self) -> list[Chunk]:
+        """List all."""
+        try:
+            [first] = self._parts
+            self._start(first)
+            if first.transfer is not None and first.transfer.done():
+                self._connections = 1  # its requests block: side by side they would only be more
+            while running := [part for part in self._parts if part.transfer is not None]:
+                self._wait(running)
+                for part in running:
+                    if part.transfer is not None and part.transfer.done():
+                        self._take(part, part.transfer.result())
+                self._split()
+        finally:
+            for part in self._parts:
+                if part.transfer is not None:
+                    part.transfer.cancel()
+        return [chunk for part in self._parts for chunk in part.chunks]
+
+    @staticmethod
+    def _wait(running: list[_Part]) -> None:
+        transfers = [part.transfer for part in running if part.transfer is not None]
+        if not any(transfer.done() for transfer in transfers):
+            transfers[0].wait(lambda: any(transfer.done() for transfer in transfers))
+
+    def _start(self, part: _Part) -> None:
+        part.transfer = self._engine.start_list_page(
+            self._uri.bucket,
+            self._uri.key,
+            delimiter="",
+            max_keys=self._page_size,
+            token=part.token,
+            start_after=None if part.token is not None else part.space.after or None,
+        )
+
+    def _take(self, part: _Part, page: ListPage) -> None:
+        """Keep what a page has of its range, and ask for the next one if it goes on."""
+        space = part.space
+        part.transfer, part.token = None, page.token
+        keys = page.keys
+        if not keys:
+            self._missed += 1
+        else:
+            if keys[0] <= space.after.encode() or not _is_sorted(keys):
+                raise _OutOfOrderError
+            kept = len(keys) if space.until is None else bisect_right(keys, space.until.encode())
+            if kept:
+                self._found += 1
+                self._note(kept)
+                part.chunks.append(_chunk(self._head, page, kept))
+                space.first, space.after, space.seen = keys[0].decode(), keys[kept - 1].decode(), kept
+                space.sample = [key.decode() for key in keys[: kept : max(1, kept // _SAMPLE)]]
+            else:
+                self._missed += 1
+            if kept < len(keys):
+                return
+        if part.token is not None and (space.until is None or space.after < space.until):
+            self._start(part)
+
+    def _split(self) -> None:
+        """Give idle requests something to do."""
+        running = [part for part in self._parts if part.transfer is not None]
+        idle = min(self._connections - len(running), _FREE_PROBES + self._found - self._missed)
+        known = [part for part in running if part.space.first is not None]
+        if idle < 1 or not known:
+            return
+        for part, count in zip(known, share_out([part.space for part in known], idle, self._page_size), strict=True):
+            until = part.space.until
+            keys = propose(part.space, count)
+            if keys:
+                part.space.until = keys[0]
+                ends = [*keys[1:], until]
+                place = self._parts.index(part) + 1
+                added = [_Part(KeyRange(self._uri.key, key, end)) for key, end in zip(keys, ends, strict=True)]
+                self._parts[place:place] = added
+                for new in added:
+                    self._start(new)
+
+
+def _chunk(head: bytes, page: ListPage, count: int) -> Chunk:
+    return make_chunk(
+        head,
+        page.keys[:count],
+        page.sizes[:count],
+        page.etags[:count],
+        page.last_modified[:count],
+        page.storage_classes[:count],
+    )
+
+
+def _is_sorted(keys: Sequence[bytes]) -> bool:
+    return list(keys) == sorted(keys)
+
+
+def _list_serially(engine: Lists, uri: S3Uri, note: Callable[[int], object], page_size: int) -> list[Chunk]:
+    """List page after page, and sort what does not come in order."""
+    pages: list[ListPage] = []
+    token: str | None = None
+    while True:
+        transfer = engine.start_list_page(
+            uri.bucket, uri.key, delimiter="", max_keys=page_size, token=token, start_after=None
+        )
+        try:
+            page = transfer.result()
+        except BaseException:
+            transfer.cancel()
+            raise
+        if page.keys:
+            pages.append(page)
+            note(len(page.keys))
+        token = page.token
+        if token is None:
+            break
+    head = f"{uri.bucket}/".encode()
+    keys = [key for page in pages for key in page.keys]
+    if _is_sorted(keys):
+        return [_chunk(head, page, len(page.keys)) for page in pages]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    columns = [
+        [value for page in pages for value in getattr(page, name)]
+        for name in ("keys", "sizes", "etags", "last_modified", "storage_classes")
+    ]
+    return [
+        make_chunk(head, *([column[place] for place in order[start : start + page_size]] for column in columns))
+        for start in range(0, len(order), page_size)
+    ]
+
+
+@contextmanager
+def _bar(title: str, is_wanted: bool) -> Iterator[Callable[[int], object]]:
+    """Give the function that is told of keys."""
+    if not is_wanted:
+        yield lambda _: None
+        return
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc]  # tqdm has no types of its own
+        monitor_interval = 0  # no thread that watches it
+
+    with Bar(desc=title, unit=" keys", unit_scale=True, dynamic_ncols=True) as bar:
+        yield bar.update
