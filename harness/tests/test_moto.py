@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import psutil
 import pytest
+from harness.tests.processes import is_alive, still_there
 
 from s3torch.harness.servers import MotoServer, ServerError
 
@@ -24,22 +22,6 @@ with MotoServer() as server:
 """
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
-
-
-def is_alive(pid: int) -> bool:
-    # A zombie that nobody reaps here has ended all the same.
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if is_alive(pid):
-                time.sleep(0.02)
-                continue
-        return True
-    return False
 
 
 def test_stores_and_returns_an_object(moto_server: MotoServer, s3_bucket: str) -> None:
@@ -90,7 +72,7 @@ def test_stop_ends_the_process_and_a_second_stop_does_nothing() -> None:
         pid = server.pid
         assert is_alive(pid)
         server.stop()
-    assert wait_until_gone(pid)
+    assert still_there([pid], 10) == []
     with pytest.raises(ServerError, match="not running"):
         _ = server.endpoint
 
@@ -112,7 +94,7 @@ def test_no_process_is_left_when_the_user_is_gone(sent: str) -> None:
         assert is_alive(server_pid)
         user.send_signal(getattr(signal, sent))
         user.wait(20)
-        assert wait_until_gone(server_pid)
+        assert still_there([server_pid], 10) == []
     finally:
         user.kill()
         user.wait(10)
@@ -124,4 +106,4 @@ def test_no_process_is_left_when_the_user_is_gone(sent: str) -> None:
 def test_the_dummy_environment_hides_the_users_own() -> None:
     assert os.environ["AWS_ACCESS_KEY_ID"] == "testing"
     assert "AWS_PROFILE" not in os.environ
-    assert not Path(os.environ["AWS_CONFIG_FILE"]).exists()
+    assert not Path(os.environ["AWS_CONFIG_FILE"]).is_file()

@@ -119,6 +119,17 @@ class ChildProcess:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no line within {seconds:g} s")
 
+    def _status(self, seconds: float) -> int:
+        """Return its exit status, waiting for it; negative for a signal.
+
+        Raises:
+            TimeoutError: It has not ended in this time.
+        """
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"no end within {seconds:g} s") from None
+
     def _end(self) -> None:
         """Kill the child, and end what it has started; where there are no groups that ends by itself."""
         if self._process.poll() is None:

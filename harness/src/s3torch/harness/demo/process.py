@@ -36,14 +36,18 @@ class WorkerProcess(ChildProcess):
         """Yield what the child tells, until it ends.
 
         Raises:
-            DemoError: It failed, or was silent for too long.
+            DemoError: It failed, was silent for too long, or did not end after its last word.
         """
         while (line := self._heard()) is not None:
             event = decode(line)
             if isinstance(event, Failed):
                 raise DemoError(event.message)
             yield event
-        if status := self._process.wait(_END_SECONDS):
+        try:
+            status = self._status(_END_SECONDS)
+        except TimeoutError:
+            raise DemoError(f"the child process has said all and does not end:\n{self._last_words()}") from None
+        if status:
             raise DemoError(f"the child process ended with status {status}:\n{self._last_words()}")
 
     def kill(self) -> str:

@@ -47,7 +47,7 @@ class LoadProcess(ChildProcess):
         """Yield what it tells until it ends, and None now and then while it tells nothing.
 
         Raises:
-            HangError: It was silent for too long.
+            HangError: It was silent for too long, or did not end after its last word.
             LoadError: It ended with an error.
         """
         heard, patience = time.monotonic(), max(self._silence, _START_SECONDS)
@@ -63,7 +63,11 @@ class LoadProcess(ChildProcess):
                 break
             heard, patience = time.monotonic(), self._silence
             yield decode(line)
-        if status := self._process.wait(_END_SECONDS):
+        try:
+            status = self._status(_END_SECONDS)
+        except TimeoutError:
+            raise HangError(f"the load has run, and its process does not end\n{self._stacks()}") from None
+        if status:
             raise LoadError(f"the load process ended with status {status}:\n{self._last_words()}")
 
     def _stacks(self) -> str:
