@@ -8,15 +8,16 @@ from typing import Any
 
 import typer
 
-from s3torch.harness._signals import INTERRUPTED
+from s3torch.harness._signals import INTERRUPTED, clean_up_on_sigterm
+from s3torch.harness.servers import ServerError
 
 __all__ = ["run_program"]
 
-_USAGE = 2
+_FAILED, _USAGE = 1, 2
 
 
 def run_program(function: Callable[..., Any], name: str, arguments: Sequence[str] | None = None) -> int:
-    """Run a program.
+    """Run a program; SIGTERM ends it by way of all clean-up.
 
     Args:
         function: What typer makes a command of; it returns its exit status, or None for 0.
@@ -24,7 +25,8 @@ def run_program(function: Callable[..., Any], name: str, arguments: Sequence[str
         arguments: What follows the program's name; None takes ``sys.argv``.
 
     Returns:
-        The exit status: 2 for arguments that cannot be, 130 after Ctrl-C, else the function's own.
+        The exit status: 1 where a server failed, 2 for arguments that cannot be, 130 after Ctrl-C, else the function's
+        own.
     """
     application = typer.Typer(
         add_completion=False,
@@ -34,7 +36,10 @@ def run_program(function: Callable[..., Any], name: str, arguments: Sequence[str
     application.command()(function)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status = application(given, prog_name=name, standalone_mode=False)
+        with clean_up_on_sigterm():
+            status = application(given, prog_name=name, standalone_mode=False)
+    except ServerError as error:
+        return _complain(name, str(error), _FAILED)
     except (KeyboardInterrupt, typer.Abort):
         return _complain(name, "interrupted", INTERRUPTED)
     except typer.Exit as error:

@@ -25,7 +25,6 @@ from s3torch.harness.scale.tables import (
     needs_table,
     reality_table,
 )
-from s3torch.harness.servers import ServerError
 
 _NAME = "python -m s3torch.harness.scale"
 _FAILED, _BAD_ARGUMENT = 1, 2
@@ -59,7 +58,7 @@ def scale(
         return _check(console, progress, found) if check else 0
     except CostsError as error:
         return _complain(str(error), _BAD_ARGUMENT)
-    except (OSError, ServerError, S3Exception) as error:
+    except (OSError, S3Exception) as error:
         return _complain(str(error), _FAILED)
 
 

@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from s3torch.harness._command_line import run_program
-from s3torch.harness._signals import INTERRUPTED, clean_up_on_sigterm
-from s3torch.harness.servers import ServerError
+from s3torch.harness._signals import INTERRUPTED
 from s3torch.harness.soak.settings import Settings, load_function
 from s3torch.harness.soak.soaking import Report, run_soak
 from s3torch.harness.soak.view import draw_progress, print_verdict, summary_of
@@ -52,14 +51,11 @@ def soak(
         )
         _check_names(settings)
     except ValueError as error:
-        return _complain(str(error), _BAD_ARGUMENT)
+        sys.stderr.write(f"{_NAME}: {error}\n")
+        return _BAD_ARGUMENT
     console = Console()
     console.print(f"seed {settings.seed}: {minutes:g} minutes on {server}, {rate:.1%} of the requests struck")
-    try:
-        with clean_up_on_sigterm():
-            report = _run(settings, console)
-    except ServerError as error:
-        return _complain(str(error), _FAILED)
+    report = _run(settings, console)
     print_verdict(report, console)
     if not report.is_good:
         return _FAILED
@@ -89,11 +85,6 @@ def _check_names(settings: Settings) -> None:
 
         if unknown := sorted(set(settings.only) - ALL.keys()):
             raise ValueError(f"there is no activity {unknown[0]!r}; there are: {', '.join(ALL)}")
-
-
-def _complain(message: str, status: int) -> int:
-    sys.stderr.write(f"{_NAME}: {message}\n")
-    return status
 
 
 if __name__ == "__main__":
