@@ -3,7 +3,7 @@
 from s3torch.datasets._dataset import identity
 from s3torch.datasets._objects import GetDatasetObjects
 from s3torch.datasets._on_error import OnError
-from s3torch.datasets.index import S3Index
+from s3torch.datasets.index import S3Index, list_index, load_manifest
 from s3torch.datasets.s3iterable_dataset import S3IterableDataset
 from s3torch.datasets.s3map_dataset import S3MapDataset
 from s3torch.datasets.stats import DatasetStats, ProcessStats, SkippedObject
@@ -18,4 +18,6 @@ __all__ = [
     "S3MapDataset",
     "SkippedObject",
     "identity",
+    "list_index",
+    "load_manifest",
 ]
