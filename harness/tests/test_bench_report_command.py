@@ -16,6 +16,7 @@ import pytest
 from s3torch.harness.bench.entry import parse_size
 from s3torch.harness.bench.history import load, read_record
 from s3torch.harness.bench.run import BenchmarkRun, Files, UsageError
+from s3torch.harness.faults import Fault, FaultPlan, FaultProxy
 from s3torch.harness.servers import MotoServer
 from s3torch.harness.servers._address import foreign_variables
 
@@ -133,6 +134,33 @@ def test_measures_a_bucket_of_ones_own(
         assert s3_bucket not in text
         assert "testing" not in text, "a credential"
     assert not (tmp_path / "cache" / "history").exists(), "a quick run is kept only where the user says"
+
+
+def measure_through_faults(
+    server: MotoServer, bucket: str, env: dict[str, str], *methods: str, **files: Path
+) -> subprocess.CompletedProcess[str]:
+    """Measure a bucket whose store refuses requests of some methods."""
+    fault = Fault("status", status=403, code="AccessDenied", methods=methods)
+    with FaultProxy(server.endpoint, FaultPlan((fault,))) as proxy:
+        names = dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), proxy.endpoint)
+        options = [each for name, path in files.items() for each in (f"--{name}", str(path))]
+        return bench(
+            "serial", "--uri", f"s3://{bucket}", "--quick", "--no-peers", "--yes", *options, env=env | names
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_figures_are_kept_where_nothing_can_be_removed(
+    moto_server: MotoServer, s3_bucket: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    done = measure_through_faults(moto_server, s3_bucket, env, "DELETE", "POST", json=tmp_path / "report.json")
+    assert done.returncode == 1
+    assert "could not clean up" in done.stderr
+    assert f"What was written may still lie under s3://{s3_bucket}/" in done.stdout
+    assert len(keys_of(moto_server, s3_bucket)) == 100
+    (scenario,) = read_record(tmp_path / "report.json").scenarios
+    assert any(each.seconds for each in scenario.subjects)
 
 
 @posix_only

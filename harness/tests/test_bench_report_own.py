@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s3torch.client import S3Client, S3Exception
+from s3torch.client import S3Exception
 from s3torch.harness.bench import own
 from s3torch.harness.bench.own import OwnBucket, OwnBucketError
 from s3torch.harness.bench.runner import Settings, scaled
@@ -18,7 +18,9 @@ from s3torch.harness.bench.scenario import GIB, MIB, Content, Role, Scenario, Se
 from s3torch.harness.bench.scenarios import ALL_SCENARIOS
 from s3torch.harness.bench.subjects import floor_http
 from s3torch.harness.bench.subjects.task import Task
+from s3torch.harness.faults import Fault, FaultPlan, FaultProxy
 from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers._address import make_boto3_client
 
 
 def find(name: str, scenarios: Any = ALL_SCENARIOS) -> Scenario:
@@ -160,13 +162,26 @@ def test_removes_all_of_its_own_and_nothing_else(
     assert "Uploads" not in client.list_multipart_uploads(Bucket=s3_bucket)
 
 
-def test_says_where_something_stays_that_cannot_be_removed(session: own.Session, moto_server: MotoServer) -> None:
+def test_says_where_something_stays_that_cannot_be_removed(session: own.Session) -> None:
     said: list[str] = []
-    gone = replace(session, client=S3Client("us-east-1", endpoint=moto_server.endpoint))
-    gone = replace(gone, place=replace(gone.place, bucket="no-such-bucket"))
+    gone = replace(session, place=replace(session.place, bucket="no-such-bucket"))
     with pytest.raises(OwnBucketError, match="could not clean up"), own.cleaned_up(gone, said.append):
         pass
     assert said == [f"What was written may still lie under {session.uri}"]
+
+
+def test_removes_the_objects_where_uploads_cannot_be_listed(
+    session: own.Session, moto_server: MotoServer, s3_bucket: str
+) -> None:
+    said: list[str] = []
+    fault = Fault("status", status=501, code="NotImplemented", methods=("LIST",))
+    moto_server.boto3_client().put_object(Bucket=s3_bucket, Key=session.place.key("1"), Body=b"x")
+    with FaultProxy(moto_server.endpoint, FaultPlan((fault,), after=1)) as proxy:
+        client = make_boto3_client(moto_server, endpoint=proxy.endpoint)
+        with own.cleaned_up(replace(session, place=replace(session.place, client=client)), said.append):
+            pass
+    assert said[0] == f"Removed the 1 objects under {session.uri}"
+    assert "NotImplemented" in said[1]
 
 
 @pytest.mark.usefixtures("dummy_aws_env")

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from s3torch.client import S3Client, S3ClientConfig, S3Exception, parse_s3_uri
+from s3torch.client import S3Client, S3ClientConfig, parse_s3_uri
 from s3torch.harness.bench.environments import WORKSPACE
 from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.runner import Settings, scaled
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server
 from s3torch.harness.servers._address import dummy_environment
+from s3torch.harness.servers._emptying import empty
 
 DEFAULT_SIZE = 256 * MIB
 """Bytes of each large object, unless the user says otherwise: enough to see the rate, and cheap."""
@@ -164,8 +165,6 @@ class Session:
     """What stands for the store in a record, without naming it."""
     is_tls: bool
     """Whether it is reached by HTTPS."""
-    client: S3Client
-    """For the removal."""
 
 
 def open_bucket(bucket: OwnBucket) -> Session:
@@ -193,8 +192,7 @@ def open_bucket(bucket: OwnBucket) -> Session:
         endpoint = str(session.client("s3", endpoint_url=bucket.endpoint, region_name=region).meta.endpoint_url)
     except BotoCoreError as error:
         raise OwnBucketError(" ".join(str(error).split())) from error
-    client = S3Client(region, endpoint=endpoint, s3client_config=config)
-    next(iter(client.list_objects(where.bucket, prefix)), None)
+    next(iter(S3Client(region, endpoint=endpoint, s3client_config=config).list_objects(where.bucket, prefix)), None)
     fingerprint = hashlib.sha256(f"{endpoint}/{where.bucket}".encode()).hexdigest()[:8]
     place = Place(
         endpoint=endpoint,
@@ -217,7 +215,7 @@ def open_bucket(bucket: OwnBucket) -> Session:
         identity=lambda: _identity(session, region),
     )
     name = f"a bucket of one's own in {region} ({fingerprint})"
-    return Session(place, f"s3://{where.bucket}/{prefix}", name, endpoint.startswith("https:"), client)
+    return Session(place, f"s3://{where.bucket}/{prefix}", name, endpoint.startswith("https:"))
 
 
 def _identity(session: Any, region: str) -> Mapping[str, str]:
@@ -239,39 +237,19 @@ def cleaned_up(session: Session, say: Callable[[str], None]) -> Iterator[None]:
     Raises:
         OwnBucketError: Something could not be removed.
     """
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         yield
     finally:
-        is_gone = False
+        emptied = None
         try:
-            count = remove_all(session)
-            is_gone = True
-            say(f"Removed the {count} objects under {session.uri}")
-        except S3Exception as error:
-            raise OwnBucketError(f"could not clean up: {error}") from error
+            emptied = empty(session.place.client, session.place.bucket, session.place.prefix)
+            say(f"Removed the {emptied.objects} objects under {session.uri}")
+            if emptied.doubt is not None:
+                say(f"An interrupted upload may have left parts there, which could not be listed: {emptied.doubt}")
+        except (BotoCoreError, ClientError) as error:
+            raise OwnBucketError(f"could not clean up: {' '.join(str(error).split())}") from error
         finally:
-            if not is_gone:  # a second Ctrl-C, too
+            if emptied is None:  # a second Ctrl-C, too
                 say(f"What was written may still lie under {session.uri}")
-
-
-def remove_all(session: Session) -> int:
-    """Remove every object and unfinished upload under the random prefix.
-
-    Args:
-        session: The bucket.
-
-    Returns:
-        How many objects there were.
-
-    Raises:
-        OwnBucketError: Some could not be removed.
-        S3Exception: The store does not answer.
-    """
-    client, bucket, prefix = session.client, session.place.bucket, session.place.prefix
-    for upload in list(client.list_uploads(bucket, prefix)):
-        client.abort_upload(bucket, upload.key, upload.upload_id)
-    keys = [info.key for page in client.list_objects(bucket, prefix) for info in page.object_info]
-    errors = client.delete_objects(bucket, keys)
-    if errors:
-        raise OwnBucketError(f"could not remove {len(errors)} objects: {errors[0].key}: {errors[0].message}")
-    return len(keys)

@@ -168,8 +168,7 @@ class BenchmarkRun:
             raise UsageError(f"none of {', '.join(self.names)} can be run on your own bucket; see --list --uri ...")
         self._ask(session, scenarios, console)
         with own.cleaned_up(session, lambda line: console.print(line, markup=False, highlight=False)):
-            outcomes = self._measure(scenarios, console, session.place)
-        return self._finish(outcomes, session.name, console)
+            return self._finish(self._measure(scenarios, console, session.place), session.name, console)
 
     def _chosen(self, scenarios: Sequence[Scenario]) -> list[Scenario]:
         return [each for each in scenarios if not self.names or each.name in self.names]

@@ -11,6 +11,7 @@ ACCESS_KEY = "testing"
 SECRET_KEY = "testing"
 
 _PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+_ROUTE_VARIABLES = frozenset({*_PROXY_VARIABLES, "no_proxy", "aws_ca_bundle"})
 
 
 class Server(Protocol):
@@ -97,6 +98,11 @@ def own_environment() -> dict[str, str]:
     """Return this process's environment without what leads to the user's own account, store or proxy."""
     foreign = foreign_variables(os.environ)
     return {name: value for name, value in os.environ.items() if name not in foreign}
+
+
+def route_environment() -> dict[str, str]:
+    """Return what of this process's environment a client needs to reach the user's own store at all."""
+    return {name: value for name, value in os.environ.items() if name.lower() in _ROUTE_VARIABLES}
 
 
 def foreign_variables(environment: Iterable[str]) -> list[str]:

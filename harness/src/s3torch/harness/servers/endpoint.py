@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from s3torch.harness.servers._address import REGION, Server, server_environment
+from s3torch.harness.servers._address import REGION, Server, route_environment, server_environment
+from s3torch.harness.servers._emptying import empty
 from s3torch.harness.servers._process import ServerError
 from s3torch.harness.servers._serving import Serving
 
@@ -15,8 +14,6 @@ __all__ = ["BucketLentError", "EndpointServer", "S3Server", "is_amazon"]
 
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
-# What of the user's environment a client needs to reach the store at all.
-_ROUTE = ("AWS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 class S3Server(Server, Protocol):
@@ -69,7 +66,7 @@ class EndpointServer(Serving):
         self._credentials: Any = None
         self._client: Any = None
         self._lent: set[str] = set()
-        self._route = {name: value for name, value in os.environ.items() if name.upper() in _ROUTE}
+        self._route = route_environment()
 
     def __repr__(self) -> str:
         return f"<EndpointServer {self.endpoint}>"
@@ -229,15 +226,7 @@ class EndpointServer(Serving):
         return self._credentials.get_frozen_credentials()
 
     def _remove(self, client: Any, name: str) -> None:
-        """Remove what is in a bucket, one by one: not every store knows how to delete many."""
-        from botocore.exceptions import ClientError
-
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
-            for entry in page.get("Contents", ()):
-                client.delete_object(Bucket=name, Key=entry["Key"])
-        with contextlib.suppress(ClientError):  # nor how to list uploads
-            for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=name):
-                for upload in page.get("Uploads", ()):
-                    client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
+        """Remove what is in a bucket, and the bucket unless it is the only one."""
+        empty(client, name)
         if name != self.bucket:
             client.delete_bucket(Bucket=name)
