@@ -12,7 +12,8 @@ import pytest
 from s3torch.client import S3Exception
 from s3torch.harness.bench import own
 from s3torch.harness.bench.own import OwnBucket, OwnBucketError
-from s3torch.harness.bench.runner import Settings, scaled
+from s3torch.harness.bench.place import Place
+from s3torch.harness.bench.runner import Runner, Settings, scaled
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import GIB, MIB, Content, Role, Scenario, Server
 from s3torch.harness.bench.scenarios import ALL_SCENARIOS
@@ -182,6 +183,19 @@ def test_removes_the_objects_where_uploads_cannot_be_listed(
             pass
     assert said[0] == f"Removed the 1 objects under {session.uri}"
     assert "NotImplemented" in said[1]
+
+
+def test_subjects_take_the_users_own_way_to_the_store(session: own.Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setenv("AWS_SECRET_OF_ANOTHER", "x")
+    env = Runner(Settings(), place=session.place)._environment(find("serial").entries[0], session.place)
+    assert env["HTTPS_PROXY"] == "http://proxy.example:3128"
+    assert env["no_proxy"] == "localhost"
+    assert "AWS_SECRET_OF_ANOTHER" not in env
+    # Not where they go to servers on this machine.
+    here = Place("http://127.0.0.1:1", "http://127.0.0.1:1")
+    assert "HTTPS_PROXY" not in Runner(Settings())._environment(find("serial").entries[0], here)
 
 
 @pytest.mark.usefixtures("dummy_aws_env")

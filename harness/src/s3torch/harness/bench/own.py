@@ -19,7 +19,7 @@ from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.runner import Settings, scaled
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server
-from s3torch.harness.servers._address import dummy_environment
+from s3torch.harness.servers._address import dummy_environment, route_environment
 from s3torch.harness.servers._emptying import empty
 
 DEFAULT_SIZE = 256 * MIB
@@ -221,7 +221,7 @@ def open_bucket(bucket: OwnBucket) -> Session:
 def _identity(session: Any, region: str) -> Mapping[str, str]:
     """Return the credentials as they are now; those that expire are renewed by the session."""
     found = session.get_credentials().get_frozen_credentials()
-    env = {**dummy_environment(), "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
+    env = {**route_environment(), **dummy_environment(), "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     env |= {"AWS_ACCESS_KEY_ID": found.access_key, "AWS_SECRET_ACCESS_KEY": found.secret_key}
     return {**env, "AWS_SESSION_TOKEN": found.token} if found.token else env
 

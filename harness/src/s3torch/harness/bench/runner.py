@@ -20,7 +20,7 @@ from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server, ours
 from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.servers import MotoServer, Origin, OriginUnavailableError
-from s3torch.harness.servers._address import foreign_variables
+from s3torch.harness.servers._address import own_environment
 
 _RUN_SECONDS = 300.0
 _QUICK_SIZE = 32 * MIB
@@ -209,8 +209,7 @@ class Runner:
         return counts
 
     def _environment(self, entry: Entry, place: Place) -> dict[str, str]:
-        foreign = {*foreign_variables(list(os.environ)), "PYTHONPATH", "VIRTUAL_ENV"}
-        env = {name: value for name, value in os.environ.items() if name not in foreign}
+        env = {name: value for name, value in own_environment().items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
         env |= place.identity()
         # Set, not only removed: unset they mean the files in the home folder.
         env["AWS_CONFIG_FILE"] = env["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
