@@ -163,6 +163,17 @@ def test_figures_are_kept_where_nothing_can_be_removed(
     assert any(each.seconds for each in scenario.subjects)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_bucket_that_cannot_be_written_is_one_line(
+    moto_server: MotoServer, s3_bucket: str, env: dict[str, str]
+) -> None:
+    done = measure_through_faults(moto_server, s3_bucket, env, "PUT")
+    assert done.returncode == 1
+    assert "AccessDenied" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
 @posix_only
 @pytest.mark.slow
 @pytest.mark.timeout(200)

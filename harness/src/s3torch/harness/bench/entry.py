@@ -72,6 +72,9 @@ def command(
     Without --uri it measures on servers of its own. With it, it says first what it will store and transfer in your
     bucket, asks, and removes everything at the end.
     """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
     from s3torch.client import S3Exception
     from s3torch.harness.bench.contents import WrongBytesError
     from s3torch.harness.bench.own import OwnBucketError
@@ -98,7 +101,10 @@ def command(
             return run.show_list() if list_ else run.run()
     except UsageError as error:
         raise typer.BadParameter(str(error)) from error
-    except (OwnBucketError, ServerError, S3Exception, SubjectError, WrongBytesError, OSError) as error:
+    except (
+        *(OwnBucketError, ServerError, S3Exception, SubjectError, WrongBytesError, OSError),
+        *(Boto3Error, BotoCoreError, ClientError),
+    ) as error:
         _complain(str(error))
         return _FAILED
     except KeyboardInterrupt:

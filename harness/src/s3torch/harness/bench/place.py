@@ -63,8 +63,7 @@ class Place:
     def put(self, path: Path, key: str) -> None:
         """Store a file of a folder within ``scratch``; where it lies there already, do nothing."""
         if self.client is not None:
-            with path.open("rb") as file:
-                self.client.put_object(Bucket=self.bucket, Key=self.key(key), Body=file)
+            self.client.upload_file(str(path), self.bucket, self.key(key))
         elif self.root is not None and path != self.root / key:
             (self.root / key).parent.mkdir(parents=True, exist_ok=True)
             os.link(path, self.root / key)
