@@ -15,7 +15,11 @@ import pytest
 
 from s3torch.harness.bench.entry import parse_size
 from s3torch.harness.bench.history import load, read_record
-from s3torch.harness.bench.run import BenchmarkRun, Files, UsageError
+from s3torch.harness.bench.regressions import Change, Kind
+from s3torch.harness.bench.results import Measured, Outcome
+from s3torch.harness.bench.run import BenchmarkRun, Files, UsageError, _has_failed
+from s3torch.harness.bench.scenario import Figure, Requirement, Scenario, Server, original, ours
+from s3torch.harness.bench.subjects.measure import Run
 from s3torch.harness.faults import Fault, FaultPlan, FaultProxy
 from s3torch.harness.servers import MotoServer
 from s3torch.harness.servers._address import foreign_variables
@@ -78,6 +82,30 @@ def test_reads_sizes() -> None:
     for text in ("", "MiB", "1 potato", "-1MiB", "1KiB"):
         with pytest.raises(Exception, match="size"):
             parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "failure", "kinds", "is_quick", "expected"),
+    [
+        (1.0, None, [], False, False),
+        (9.0, None, [], False, True),
+        (9.0, None, [], True, False),
+        (1.0, None, [Kind.BETTER], False, False),
+        (1.0, None, [Kind.WORSE], False, True),
+        (None, "it broke", [], False, True),
+        (None, "it broke", [], True, True),
+    ],
+)
+def test_strictness(
+    seconds: float | None, failure: str | None, kinds: list[Kind], is_quick: bool, expected: bool
+) -> None:
+    requirement = Requirement(Figure.TIME, 2.0)
+    scenario = Scenario("name", "title", Server.NONE, (), (requirement,))
+    runs = [] if seconds is None else [Run(seconds, 1.0, 0, 1, 1, 0)]
+    left_out = Measured(original("original", "connector:serial"), failure="left out")
+    outcome = Outcome(scenario, [Measured(ours("ours", "connector:serial"), runs, failure=failure), left_out])
+    changes = [Change("name", "ours", kind) for kind in kinds]
+    assert _has_failed([outcome], changes, is_quick=is_quick) is expected
 
 
 def test_lists_what_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:

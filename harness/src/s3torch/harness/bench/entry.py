@@ -64,7 +64,8 @@ def command(
     ] = None,
     no_history: Annotated[bool, typer.Option("--no-history", help="Neither keep nor compare.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Fail when something required is missed or has become worse.")
+        bool,
+        typer.Option("--strict", help="Fail where one of ours fails, misses a requirement or has become worse."),
     ] = False,
 ) -> int:
     """Measure reading and writing S3 beside the floor of plain sockets and the peers.

@@ -25,7 +25,7 @@ from s3torch.harness.bench.regressions import Change, Kind, comparable, compare
 from s3torch.harness.bench.report import format_size, print_changes, print_outcome, print_verdicts, to_record
 from s3torch.harness.bench.results import Outcome
 from s3torch.harness.bench.runner import Runner, Settings
-from s3torch.harness.bench.scenario import Scenario
+from s3torch.harness.bench.scenario import Role, Scenario
 from s3torch.harness.bench.scenarios import ALL_SCENARIOS
 
 _WIDTH = 200
@@ -103,7 +103,7 @@ class BenchmarkRun:
     asks: bool = True
     """Whether the user is asked before the bucket is used."""
     is_strict: bool = False
-    """Whether what is missed or worse makes it fail."""
+    """Whether what fails of ours, is missed or is worse makes it fail."""
     files: Files = field(default_factory=Files)
     """Where figures are written."""
 
@@ -237,7 +237,7 @@ class BenchmarkRun:
         # What means nothing is kept only where the user has named the place.
         if self.files.keeps and (not self.is_quick or self.files.history is not None):
             append(self.files.history_folder, record)
-        return 1 if self.is_strict and _has_failed(outcomes, changes) else 0
+        return 1 if self.is_strict and _has_failed(outcomes, changes, is_quick=self.is_quick) else 0
 
     def _write(self, record: Record, earlier: Sequence[Record]) -> None:
         if self.files.json is not None:
@@ -246,9 +246,12 @@ class BenchmarkRun:
             self.files.html.write_text(render(record, earlier), encoding="utf-8")
 
 
-def _has_failed(outcomes: Sequence[Outcome], changes: Sequence[Change]) -> bool:
+def _has_failed(outcomes: Sequence[Outcome], changes: Sequence[Change], *, is_quick: bool) -> bool:
+    """Whether one of ours fails or, where figures mean something, misses what is required or has become worse."""
+    if any(each.entry.role is Role.OURS and each.failure for outcome in outcomes for each in outcome.measured):
+        return True
     missed = any(verdict.is_met is False for outcome in outcomes for verdict in outcome.verdicts)
-    return missed or any(change.kind is not Kind.BETTER for change in changes)
+    return not is_quick and (missed or any(change.kind is not Kind.BETTER for change in changes))
 
 
 def _console() -> Console:
