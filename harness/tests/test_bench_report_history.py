@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import random
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from s3torch.harness.bench.history import (
     Record,
@@ -26,7 +28,16 @@ from s3torch.harness.bench.history import (
     write_record,
 )
 from s3torch.harness.bench.machine import Machine, describe_machine, kernel_version
-from s3torch.harness.bench.regressions import KEPT, TOLERANCE, Kind, Measure, compare, measure_ratio
+from s3torch.harness.bench.regressions import (
+    KEPT,
+    TOLERANCE,
+    Kind,
+    Measure,
+    compare,
+    count_compared,
+    measure_ratio,
+)
+from s3torch.harness.bench.report import print_changes
 from s3torch.harness.bench.scenario import GIB, Role
 
 MACHINE = Machine("A processor", 2, 8 * GIB, "Linux 6.1 x86_64", "3.11.1", {"torch": "2.13"})
@@ -237,6 +248,25 @@ def test_only_what_is_comparable_is_compared() -> None:
         assert kinds(slow, other) == set()
     newer = replace(fast, machine=replace(MACHINE, python="3.14", versions={"torch": "3"}))
     assert kinds(slow, newer), "a new version may be what has made it slower"
+
+
+def said_of(now: Record, *history: Record) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_changes(compare(now, history), count_compared(now, history), console, repeat=now.repeat)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_says_with_how_many_runs_it_was_compared_if_with_any() -> None:
+    now, then = make_record([1.0] * 3, [1.0] * 3, day=20), make_record([1.0] * 3, [1.0] * 3)
+    assert "since the comparable run." in said_of(now, then)
+    assert "the last 2 comparable runs" in said_of(now, then, then)
+    assert f"the last {KEPT} comparable runs" in said_of(now, *[then] * 9)
+    other = replace(then, scenarios=(replace(then.scenarios[0], scenario="other"),))
+    skipped = replace(then, scenarios=(replace(then.scenarios[0], subjects=(), skipped="no nginx"),))
+    for nothing in (other, skipped, make_record([1.0] * 2, [1.0] * 2)):
+        assert "no comparable run" in said_of(now, nothing)
+    assert "takes 3 runs of each subject" in said_of(make_record([1.0] * 2, [1.0] * 2, day=20), then)
 
 
 def test_one_odd_run_in_the_history_changes_nothing() -> None:

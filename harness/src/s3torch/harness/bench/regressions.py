@@ -88,9 +88,21 @@ def is_comparable(now: Record, then: Record) -> bool:
 
 
 def comparable(now: Record, history: Sequence[Record]) -> list[Record]:
-    """Return the earlier runs that may be compared with, the oldest first."""
-    found = [each for each in history if each.made < now.made and is_comparable(now, each)]
+    """Return the earlier runs that may be compared with and have measured some of the same, the oldest first."""
+    kinds = {each.kind for each in now.scenarios if each.skipped is None}
+    found = [each for each in history if each.made < now.made and is_comparable(now, each) and _has(each, kinds)]
     return sorted(found, key=lambda each: each.made)
+
+
+def _has(record: Record, kinds: set[tuple[str, int, int]]) -> bool:
+    return any(each.kind in kinds and each.best(Role.OURS) is not None for each in record.scenarios)
+
+
+def count_compared(now: Record, history: Sequence[Record]) -> int:
+    """Return with how many earlier runs the ratios are compared; none where either has too few runs of each subject."""
+    if now.repeat < MIN_RUNS:
+        return 0
+    return min(KEPT, sum(each.repeat >= MIN_RUNS for each in comparable(now, history)))
 
 
 def measure_ratio(scenario: ScenarioRecord, subject: SubjectRecord, measure: Measure, role: Role) -> Band | None:

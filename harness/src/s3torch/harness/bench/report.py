@@ -12,7 +12,7 @@ from rich.table import Table
 
 from s3torch.harness.bench.history import LOCAL, Record, ScenarioRecord, SubjectRecord, VerdictRecord
 from s3torch.harness.bench.machine import Machine
-from s3torch.harness.bench.regressions import Change, Kind
+from s3torch.harness.bench.regressions import MIN_RUNS, Change, Kind
 from s3torch.harness.bench.results import Measured, Outcome, Verdict
 from s3torch.harness.bench.scenario import GIB, MIB, Figure, Role, Scenario
 
@@ -100,18 +100,22 @@ def format_size(size: float) -> str:
     return f"{size / GIB:,.1f} GiB" if size >= GIB else f"{size / MIB:,.0f} MiB"
 
 
-def print_changes(changes: Sequence[Change], earlier: int, console: Console) -> None:
+def print_changes(changes: Sequence[Change], earlier: int, console: Console, *, repeat: int) -> None:
     """Print what has changed beside the floor since earlier runs.
 
     Args:
         changes: What has.
-        earlier: How many comparable runs there are.
+        earlier: With how many earlier runs the ratios were compared.
         console: Where.
+        repeat: Measured runs of each subject.
     """
     if not changes:
         said = "There is no comparable run to compare with; the next one will have this."
-        if earlier:
-            said = f"Nothing has changed beside the floor since {earlier} comparable run{'s' * (earlier != 1)}."
+        if repeat < MIN_RUNS:
+            said = f"Nothing was compared with earlier runs: that takes {MIN_RUNS} runs of each subject."
+        elif earlier:
+            runs = "the comparable run" if earlier == 1 else f"the last {earlier} comparable runs"
+            said = f"Nothing has changed beside the floor since {runs}."
         console.print(said, highlight=False)
         return
     table = Table(title="What has changed since earlier runs", title_justify="left", title_style="bold")

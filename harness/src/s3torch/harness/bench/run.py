@@ -21,7 +21,7 @@ from s3torch.harness.bench.html import render
 from s3torch.harness.bench.machine import describe_machine
 from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.progress import Progress
-from s3torch.harness.bench.regressions import Change, Kind, comparable, compare
+from s3torch.harness.bench.regressions import Change, Kind, compare, count_compared
 from s3torch.harness.bench.report import format_size, print_changes, print_outcome, print_verdicts, to_record
 from s3torch.harness.bench.results import Outcome
 from s3torch.harness.bench.runner import Runner, Settings
@@ -232,7 +232,7 @@ class BenchmarkRun:
         changes = compare(record, earlier)
         print_verdicts(outcomes, console, is_quick=self.is_quick)
         if not self.is_quick and self.files.keeps:
-            print_changes(changes, len(comparable(record, earlier)), console)
+            print_changes(changes, count_compared(record, earlier), console, repeat=record.repeat)
         self._write(record, earlier)
         # What means nothing is kept only where the user has named the place.
         if self.files.keeps and (not self.is_quick or self.files.history is not None):

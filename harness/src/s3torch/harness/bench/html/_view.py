@@ -10,7 +10,7 @@ from s3torch.harness.bench.history import LOCAL, Record, ScenarioRecord, Subject
 from s3torch.harness.bench.html import _figures
 from s3torch.harness.bench.html._charts import GLANCE, Bar, Card, Dot, Line, Trend, make_bars, make_line, make_trend
 from s3torch.harness.bench.html._table import Cell, make_table
-from s3torch.harness.bench.regressions import Change, Kind, Measure, comparable
+from s3torch.harness.bench.regressions import Change, Kind, Measure, comparable, count_compared
 from s3torch.harness.bench.scenario import Role
 
 __all__ = ["Bar", "Card", "Dot", "Line", "Page", "Tile", "Trend", "make_page"]
@@ -58,8 +58,6 @@ class Page:
     """The figures above all others."""
     changes: Sequence[Note]
     """What differs from earlier runs."""
-    earlier: int
-    """How many runs it was compared with."""
     unit: float
     """Where the floor lies in the overview."""
     lines: Sequence[Line]
@@ -95,9 +93,8 @@ def make_page(record: Record, history: Sequence[Record], changes: Sequence[Chang
         if record.repeat > 1
         else "one run after a warm-up",
         is_quick=record.quick,
-        tiles=_tiles(record, changes, len(earlier)),
+        tiles=_tiles(record, changes, count_compared(record, history)),
         changes=[_change(each) for each in changes],
-        earlier=len(earlier),
         unit=1 / GLANCE,
         lines=[line for line in lines if line.has_floor],
         others=[line for line in lines if not line.has_floor],
