@@ -149,7 +149,7 @@ def test_measures_a_bucket_of_ones_own(
         "--html", str(html), "--json", str(json), "--history", str(history), env=env, timeout=280,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "stores up to 10 MiB" in done.stdout
+    assert "stores up to 10.5 MiB" in done.stdout
     assert f"Removed the 100 objects under s3://{s3_bucket}/mine/s3torch-bench-" in done.stdout
     assert keys_of(moto_server, s3_bucket) == ["mine/kept"]
     record = read_record(json)

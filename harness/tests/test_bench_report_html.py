@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from s3torch.harness.bench import figures
 from s3torch.harness.bench.history import Record, ScenarioRecord, SubjectRecord, VerdictRecord
-from s3torch.harness.bench.html import _figures as figures
 from s3torch.harness.bench.html import render
 from s3torch.harness.bench.html._charts import GLANCE, make_bars, make_line, make_trend
 from s3torch.harness.bench.html._table import make_table

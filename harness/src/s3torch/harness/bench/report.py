@@ -10,27 +10,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from s3torch.harness.bench import figures
 from s3torch.harness.bench.history import LOCAL, Record, ScenarioRecord, SubjectRecord, VerdictRecord
 from s3torch.harness.bench.machine import Machine
 from s3torch.harness.bench.regressions import MIN_RUNS, Change, Kind
 from s3torch.harness.bench.results import Measured, Outcome, Verdict
-from s3torch.harness.bench.scenario import GIB, MIB, Figure, Role, Scenario
+from s3torch.harness.bench.scenario import Figure, Role, Scenario
 
 _STYLES = {Role.FLOOR: "cyan", Role.OURS: "bold", Role.ORIGINAL: "", Role.PEER: ""}
-_MISSING = "-"
 
 
 def format_figure(figure: Figure, value: float, scenario: Scenario) -> str:
     """Return a figure in the unit that its scenario is read in."""
     if figure is Figure.RATE:
-        return f"{value:,.0f}/s" if scenario.count > 1 else f"{value / 1e9:.2f} GB/s"
+        return figures.rate(value, is_of_objects=scenario.count > 1)
     if figure is Figure.CPU:
-        return f"{value * 1e6:,.0f} us" if scenario.count > 1 else f"{value:.2f} s/GiB"
+        return figures.cpu(value, is_of_objects=scenario.count > 1)
     if figure in (Figure.MEMORY, Figure.SENT):
-        return f"{value:.2f} x"
-    if figure is Figure.EXTRA:
-        return f"{value / MIB:,.0f} MiB"
-    return f"{value * 1e3:,.0f} ms"
+        return figures.factor(value)
+    return figures.size(value) if figure is Figure.EXTRA else figures.seconds(value)
 
 
 def print_outcome(outcome: Outcome, console: Console) -> None:
@@ -69,35 +67,29 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
 def _row(measured: Measured, outcome: Outcome, columns: int) -> list[str]:
     scenario = outcome.scenario
     if not measured.runs:
-        return [measured.entry.name, *[_MISSING] * (columns - 1)]
+        return [measured.entry.name, *[figures.MISSING] * (columns - 1)]
     first = Figure.TIME if scenario.is_timed else Figure.RATE
     row = [
         measured.entry.name,
         format_figure(first, measured.figure(first, scenario), scenario),
         f"{measured.spread:.0%}",
-        f"{measured.cpu * 1e3:,.0f} ms"
+        figures.seconds(measured.cpu)
         if scenario.is_timed
         else format_figure(Figure.CPU, measured.figure(Figure.CPU, scenario), scenario),
         _memory(measured, scenario),
     ]
     for role in (Role.FLOOR, Role.ORIGINAL):
         other = outcome.best(role)
-        row.append(f"{other.seconds / measured.seconds * _scale(measured, other):.2f}" if other else _MISSING)
+        row.append(f"{other.seconds / measured.seconds * _scale(measured, other):.2f}" if other else figures.MISSING)
     if scenario.is_counted:
-        row.append(_MISSING if measured.requests is None else f"{measured.requests:,}")
-        row.append(_MISSING if measured.sent is None else f"{measured.sent / MIB:,.1f} MiB")
+        row.append(figures.MISSING if measured.requests is None else f"{measured.requests:,}")
+        row.append(figures.MISSING if measured.sent is None else figures.size(measured.sent))
     if len(row) < columns:
-        row += [_MISSING if wait is None else _wait(wait) for wait in (measured.first, measured.p50, measured.p99)]
+        row += [
+            figures.MISSING if wait is None else figures.seconds(wait)
+            for wait in (measured.first, measured.p50, measured.p99)
+        ]
     return row
-
-
-def _wait(seconds: float) -> str:
-    return f"{seconds * 1e3:,.1f} ms" if seconds >= 1e-4 else f"{seconds * 1e6:,.0f} us"
-
-
-def format_size(size: float) -> str:
-    """Return a number of bytes for people."""
-    return f"{size / GIB:,.1f} GiB" if size >= GIB else f"{size / MIB:,.0f} MiB"
 
 
 def print_changes(changes: Sequence[Change], earlier: int, console: Console, *, repeat: int) -> None:
@@ -125,7 +117,7 @@ def print_changes(changes: Sequence[Change], earlier: int, console: Console, *, 
         style = "green" if change.kind is Kind.BETTER else "red"
         mark = f"[{style}]{change.kind.value}[/{style}]"
         if change.before is None or change.now is None or change.measure is None or change.against is None:
-            table.add_row(change.scenario, change.subject, "", "", "", _MISSING, mark)
+            table.add_row(change.scenario, change.subject, "", "", "", figures.MISSING, mark)
             continue
         before, now = change.before, change.now
         figure = f"{change.measure.value} / {change.against.value}"
@@ -141,9 +133,9 @@ def _scale(measured: Measured, other: Measured) -> float:
 
 def _memory(measured: Measured, scenario: Scenario) -> str:
     if not measured.size:
-        return _MISSING
+        return figures.MISSING
     extra = format_figure(Figure.EXTRA, measured.extra_memory, scenario)
-    return extra if scenario.count > 1 else f"{extra} ({measured.figure(Figure.MEMORY, scenario):.2f} x)"
+    return extra if scenario.count > 1 else f"{extra} ({figures.factor(measured.figure(Figure.MEMORY, scenario))})"
 
 
 def print_verdicts(outcomes: Sequence[Outcome], console: Console, *, is_quick: bool) -> None:
@@ -166,7 +158,7 @@ def _verdict_row(outcome: Outcome, verdict: Verdict) -> list[str]:
 
     def figure(measured: Measured | None) -> str:
         if measured is None or not measured.runs:
-            return _MISSING
+            return figures.MISSING
         return format_figure(requirement.figure, measured.figure(requirement.figure, scenario), scenario)
 
     sign = ">=" if requirement.is_minimum else "<="
@@ -174,8 +166,8 @@ def _verdict_row(outcome: Outcome, verdict: Verdict) -> list[str]:
         required = f"{sign} {format_figure(requirement.figure, requirement.limit, scenario)}"
         reached = figure(subject)
     else:
-        required = f"{sign} {requirement.limit:g} x {requirement.against.partition(',')[0]}"
-        reached = _MISSING if verdict.value is None else f"{verdict.value:.2f} x"
+        required = f"{sign} {requirement.limit:.3g} {figures.TIMES} {requirement.against.partition(',')[0]}"
+        reached = figures.MISSING if verdict.value is None else figures.factor(verdict.value)
     mark = {True: "[green]met[/green]", False: "[red]missed[/red]", None: "unknown"}[verdict.is_met]
     others = [figure(outcome.best(role)) for role in (Role.FLOOR, Role.ORIGINAL)]
     return [scenario.name, verdict.subject, figure(subject), *others, required, reached, mark]

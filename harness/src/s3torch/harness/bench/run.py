@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from s3torch.harness.bench import own
+from s3torch.harness.bench import figures, own
 from s3torch.harness.bench.environments import cache_folder
 from s3torch.harness.bench.history import LOCAL, Record, append, load, write_record
 from s3torch.harness.bench.html import render
@@ -22,7 +22,7 @@ from s3torch.harness.bench.machine import describe_machine
 from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.progress import Progress
 from s3torch.harness.bench.regressions import Change, Kind, compare, count_compared
-from s3torch.harness.bench.report import format_size, print_changes, print_outcome, print_verdicts, to_record
+from s3torch.harness.bench.report import print_changes, print_outcome, print_verdicts, to_record
 from s3torch.harness.bench.results import Outcome
 from s3torch.harness.bench.runner import Runner, Settings
 from s3torch.harness.bench.scenario import Role, Scenario
@@ -177,8 +177,8 @@ class BenchmarkRun:
         bill = own.estimate(scenarios, self._settings)
         number = f"{len(scenarios)} scenario{'s' * (len(scenarios) != 1)}"
         console.print(
-            f"{number} under {session.uri} at {session.place.endpoint}: stores up to {format_size(bill.stored)}, "
-            f"uploads about {format_size(bill.uploaded)} and downloads about {format_size(bill.downloaded)} in about "
+            f"{number} under {session.uri} at {session.place.endpoint}: stores up to {figures.size(bill.stored)}, "
+            f"uploads about {figures.size(bill.uploaded)} and downloads about {figures.size(bill.downloaded)} in about "
             f"{bill.requests:,} requests, for which your provider may charge "
             "you. Everything is removed at the end; a bucket with versioning keeps what it keeps.",
             markup=False,

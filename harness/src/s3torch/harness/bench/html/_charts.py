@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from s3torch.harness.bench import figures
 from s3torch.harness.bench.history import Record, ScenarioRecord, SubjectRecord, VerdictRecord
-from s3torch.harness.bench.html import _figures
 from s3torch.harness.bench.regressions import Band, Measure, bands, reference
 from s3torch.harness.bench.scenario import GIB, Figure, Role
 
@@ -173,15 +173,15 @@ def make_line(scenario: ScenarioRecord) -> Line | None:
 def speed_text(scenario: ScenarioRecord, subject: SubjectRecord) -> str:
     """Return how fast a subject is."""
     if scenario.timed:
-        return _figures.seconds(median(subject.seconds))
-    return _figures.rate(scenario.rate(subject), is_of_objects=scenario.count > 1)
+        return figures.seconds(median(subject.seconds))
+    return figures.rate(scenario.rate(subject), is_of_objects=scenario.count > 1)
 
 
 def cpu_text(scenario: ScenarioRecord, subject: SubjectRecord) -> str:
     """Return what a subject costs."""
     if scenario.timed:
-        return _figures.seconds(median(subject.cpu_seconds))
-    return _figures.cpu(scenario.cpu(subject), is_of_objects=scenario.count > 1)
+        return figures.seconds(median(subject.cpu_seconds))
+    return figures.cpu(scenario.cpu(subject), is_of_objects=scenario.count > 1)
 
 
 def make_bars(scenario: ScenarioRecord) -> tuple[str, str, list[Row], list[Mark]]:
@@ -243,19 +243,19 @@ def _mark(verdict: VerdictRecord, of: str) -> Mark:
     if verdict.against is None:
         limit, reached = (_plain(verdict.figure, each) for each in (verdict.limit, verdict.reached))
     else:
-        limit = f"{verdict.limit:.3g} {_figures.TIMES} {verdict.against}"
-        reached = _figures.MISSING if verdict.reached is None else _figures.factor(verdict.reached)
+        limit = f"{verdict.limit:.3g} {figures.TIMES} {verdict.against}"
+        reached = figures.MISSING if verdict.reached is None else figures.factor(verdict.reached)
     return Mark(f"{verdict.figure} {sign} {limit}: {reached}{of}", verdict.met)
 
 
 def _plain(figure: str, value: float | None) -> str:
     if value is None or math.isnan(value):
-        return _figures.MISSING
+        return figures.MISSING
     if figure == Figure.RATE.value:
-        return f"{_figures.size(value)}/s" if value > 1e8 else f"{value:,.0f}/s"
+        return f"{figures.size(value)}/s" if value > 1e8 else f"{value:,.0f}/s"
     if figure in (Figure.TIME.value, Figure.CPU.value):
-        return _figures.seconds(value)
-    return _figures.size(value) if figure == Figure.EXTRA.value else f"{_figures.factor(value)} the data"
+        return figures.seconds(value)
+    return figures.size(value) if figure == Figure.EXTRA.value else f"{figures.factor(value)} the data"
 
 
 def make_trend(scenario: ScenarioRecord, earlier: Sequence[Record]) -> Trend | None:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from s3torch.harness.bench import figures
 from s3torch.harness.bench.history import ScenarioRecord, SubjectRecord
-from s3torch.harness.bench.html import _figures
 from s3torch.harness.bench.html._charts import cpu_text, speed_text
 from s3torch.harness.bench.scenario import Role
 
@@ -56,7 +56,7 @@ def _row(scenario: ScenarioRecord, subject: SubjectRecord) -> list[Cell]:
         *(_ratio(scenario, subject, role) for role in (Role.FLOOR, Role.ORIGINAL)),
         Cell(f"{subject.spread:.0%}", subject.spread),
         Cell(cpu_text(scenario, subject), None if math.isnan(cpu) else cpu),
-        Cell(_figures.size(subject.extra_memory), subject.extra_memory),
+        Cell(figures.size(subject.extra_memory), subject.extra_memory),
         _count(subject),
         *(_wait(each) for each in (subject.first, subject.p50, subject.p99)),
     ]
@@ -65,15 +65,15 @@ def _row(scenario: ScenarioRecord, subject: SubjectRecord) -> list[Cell]:
 def _ratio(scenario: ScenarioRecord, subject: SubjectRecord, role: Role) -> Cell:
     other = scenario.best(role)
     if other is None:
-        return Cell(_figures.MISSING)
-    return Cell(_figures.factor(other.time / subject.time), other.time / subject.time)
+        return Cell(figures.MISSING)
+    return Cell(figures.factor(other.time / subject.time), other.time / subject.time)
 
 
 def _count(subject: SubjectRecord) -> Cell:
     if subject.requests is None:
-        return Cell(_figures.MISSING)
+        return Cell(figures.MISSING)
     return Cell(f"{subject.requests:,}", subject.requests)
 
 
 def _wait(value: float | None) -> Cell:
-    return Cell(_figures.MISSING) if value is None else Cell(_figures.seconds(value), value)
+    return Cell(figures.MISSING) if value is None else Cell(figures.seconds(value), value)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from s3torch.harness.bench import figures
 from s3torch.harness.bench.history import LOCAL, Record, ScenarioRecord, SubjectRecord
-from s3torch.harness.bench.html import _figures
 from s3torch.harness.bench.html._charts import GLANCE, Bar, Card, Dot, Line, Trend, make_bars, make_line, make_trend
 from s3torch.harness.bench.html._table import Cell, make_table
 from s3torch.harness.bench.regressions import Change, Kind, Measure, comparable, count_compared
@@ -131,14 +131,14 @@ def _tiles(record: Record, changes: Sequence[Change], earlier: int) -> list[Tile
             if (ours := scenario.best(Role.OURS)) and (other := scenario.best(role))
         ]
         if ratios:
-            tiles.append(Tile(_figures.factor(median(ratios)), text))
+            tiles.append(Tile(figures.factor(median(ratios)), text))
     saved = [
         other.cpu / ours.cpu
         for scenario in record.scenarios
         if (ours := scenario.best(Role.OURS)) and (other := scenario.best(Role.ORIGINAL)) and ours.cpu > 0
     ]
     if saved:
-        tiles.append(Tile(_figures.factor(median(saved)), "less processor time than the original, in the median"))
+        tiles.append(Tile(figures.factor(median(saved)), "less processor time than the original, in the median"))
     worse = sum(change.kind is not Kind.BETTER for change in changes)
     if earlier:
         runs = f"{earlier} earlier run{'s' * (earlier > 1)}"
@@ -152,8 +152,8 @@ def _change(change: Change) -> Note:
         return Note(change.scenario, text, "bad")
     spread = f"{change.before.low:.2f} to {change.before.high:.2f}"
     text = (
-        f"{change.subject}: {change.measure.value} {change.kind.value}: {_figures.factor(change.now.value)} the "
-        f"{change.against.value}'s, before {_figures.factor(change.before.value)} ({spread})"
+        f"{change.subject}: {change.measure.value} {change.kind.value}: {figures.factor(change.now.value)} the "
+        f"{change.against.value}'s, before {figures.factor(change.before.value)} ({spread})"
     )
     return Note(change.scenario, text, "good" if change.kind is Kind.BETTER else "bad")
 
@@ -174,9 +174,9 @@ def _behind(scenario: ScenarioRecord) -> list[Note]:
         (mine, _), (other, name) = best(ours, measure), best(theirs, measure)
         if 0 < other < mine:
             text = (
-                f"{name} is {_figures.factor(mine / other)} as fast"
+                f"{name} is {figures.factor(mine / other)} as fast"
                 if measure is Measure.SPEED
-                else f"{name} needs {_figures.factor(other / mine)} our processor time"
+                else f"{name} needs {figures.factor(other / mine)} our processor time"
             )
             notes.append(Note(scenario.scenario, text))
     return notes
