@@ -107,6 +107,13 @@ def test_the_fastest_floor_counts_and_rates_are_per_object() -> None:
     assert (rate.is_met, cpu.is_met) == (True, False)
 
 
+def test_the_fastest_counts_also_where_nothing_is_transferred() -> None:
+    measured = [Measured(FLOOR, [make_run(2.0)]), Measured(SLOW_FLOOR, [make_run(1.0)])]
+    best = Outcome(make_scenario(), measured).best(Role.FLOOR)
+    assert best is not None
+    assert best.entry is SLOW_FLOOR
+
+
 def test_medians_and_spread() -> None:
     measured = Measured(OURS, [make_run(1.0), make_run(2.0), make_run(9.0)])
     assert measured.seconds == 2.0

@@ -136,12 +136,13 @@ class Outcome:
 
     def best(self, role: Role) -> Measured | None:
         """Return the fastest subject of a role that has figures."""
-        return _best(self.scenario, self.measured, role)
+        return _best(self.measured, role)
 
 
-def _best(scenario: Scenario, measured: Sequence[Measured], role: Role) -> Measured | None:
+def _best(measured: Sequence[Measured], role: Role) -> Measured | None:
     found = [each for each in measured if each.entry.role is role and each.runs]
-    return max(found, key=lambda each: each.rate(scenario), default=None)
+    # By time and not by rate: what is only imported or listed has no bytes.
+    return min(found, key=lambda each: each.seconds / each.objects, default=None)
 
 
 def judge(scenario: Scenario, measured: Sequence[Measured]) -> list[Verdict]:
@@ -172,7 +173,7 @@ def _value(
     if requirement.against is None:
         return figure
     if requirement.against in (Role.FLOOR.value, Role.ORIGINAL.value):
-        other = _best(scenario, measured, Role(requirement.against))
+        other = _best(measured, Role(requirement.against))
     else:
         named = (each for each in measured if each.entry.name == requirement.against and each.runs)
         other = next(named, None)
