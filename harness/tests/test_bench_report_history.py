@@ -68,6 +68,7 @@ SUBJECTS = st.integers(0, 5).flatmap(
         role=st.sampled_from(Role),
         environment=st.text(),
         failure=st.none() | st.text(),
+        absence=st.none() | st.text(),
         seconds=st.tuples(*[st.floats(1e-6, 1e6)] * runs),
         cpu_seconds=st.tuples(*[st.floats(0.0, 1e6)] * runs),
         extra_memory=st.integers(0),

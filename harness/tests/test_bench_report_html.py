@@ -52,7 +52,7 @@ def make_record(ours: float = 0.5, day: int = 9) -> Record:
             make_subject("s3torchconnector", Role.ORIGINAL, 2.0, 3.0, spread=0.6),
             make_subject("obstore", Role.PEER, 0.45, 0.9),
             SubjectRecord("s3fs", Role.PEER, failure=f"it broke: {NASTY}"),
-            SubjectRecord("WebDataset", Role.PEER, failure="cannot take part: it reads tar shards"),
+            SubjectRecord("WebDataset", Role.PEER, absence="it reads tar shards"),
             SubjectRecord("unwanted", Role.PEER, failure="left out"),
         ),
         verdicts=(
@@ -187,7 +187,14 @@ def subjects(draw: st.DrawFn) -> SubjectRecord:
     cpu = draw(st.tuples(*[st.floats(0.0, 1e4)] * len(seconds)))
     role = draw(st.sampled_from(Role))
     objects, size = draw(st.integers(1, 10**6)), draw(st.integers(0, 10**13))
-    return SubjectRecord(f"{role.value} {draw(st.integers(0, 99))}", role, "", None, seconds, cpu, 0, objects, size)
+    return SubjectRecord(
+        f"{role.value} {draw(st.integers(0, 99))}",
+        role,
+        seconds=seconds,
+        cpu_seconds=cpu,
+        objects=objects,
+        bytes=size,
+    )
 
 
 SCENARIOS = st.builds(

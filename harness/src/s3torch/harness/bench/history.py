@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from s3torch.harness.bench.machine import Machine
+from s3torch.harness.bench.results import LEFT_OUT
 from s3torch.harness.bench.scenario import GIB, Role
 
 _T = TypeVar("_T")
@@ -38,6 +39,8 @@ class SubjectRecord:
     """Where it ran."""
     failure: str | None = None
     """Why there are no figures."""
+    absence: str | None = None
+    """Why it cannot take part, where it cannot."""
     seconds: tuple[float, ...] = ()
     """Wall time of each run."""
     cpu_seconds: tuple[float, ...] = ()
@@ -62,7 +65,7 @@ class SubjectRecord:
     @property
     def is_left_out(self) -> bool:
         """Whether nobody wanted its figures."""
-        return self.failure == "left out"
+        return self.failure == LEFT_OUT
 
     @property
     def time(self) -> float:

@@ -54,12 +54,12 @@ def print_outcome(outcome: Outcome, console: Console) -> None:
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=number > 0)
     for measured in outcome.measured:
-        if measured.failure == "left out":
+        if measured.is_left_out:
             continue
         table.add_row(*_row(measured, outcome, len(headings)), style=_STYLES[measured.entry.role])
     console.print(table)
     for measured in outcome.measured:
-        if measured.failure and measured.failure != "left out":
+        if measured.failure and not measured.is_left_out:
             console.print(f"{measured.entry.name}: {measured.failure}", style="yellow", markup=False)
     console.print()
 
@@ -222,7 +222,8 @@ def _scenario_record(outcome: Outcome) -> ScenarioRecord:
 def _subject_record(measured: Measured) -> SubjectRecord:
     entry = measured.entry
     if not measured.runs:
-        return SubjectRecord(entry.name, entry.role, entry.environment, measured.failure)
+        failure = measured.failure if entry.absence is None else None
+        return SubjectRecord(entry.name, entry.role, entry.environment, failure, entry.absence)
     return SubjectRecord(
         entry.name,
         entry.role,

@@ -10,6 +10,11 @@ from statistics import median
 from s3torch.harness.bench.scenario import GIB, Entry, Figure, Requirement, Role, Scenario
 from s3torch.harness.bench.subjects.measure import Run
 
+LEFT_OUT = "left out"
+"""The failure of a subject that nobody wanted measured."""
+CANNOT = "cannot take part"
+"""How the failure of a subject begins that is shown only to say why it cannot do this."""
+
 
 def _median(values: Iterable[float | None]) -> float | None:
     found = [value for value in values if value is not None]
@@ -36,6 +41,11 @@ class Measured:
     """Bytes that the server sent in one run, where they were counted."""
     failure: str | None = None
     """Why there are no figures."""
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether nobody wanted its figures."""
+        return self.failure == LEFT_OUT
 
     @property
     def seconds(self) -> float:

@@ -15,7 +15,7 @@ from s3torch.harness.bench.lister import ListingServer
 from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.player import Player
 from s3torch.harness.bench.process import Launched, SubjectError, SubjectProcess, subject_path
-from s3torch.harness.bench.results import Measured, Outcome
+from s3torch.harness.bench.results import CANNOT, LEFT_OUT, Measured, Outcome
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server, ours
 from s3torch.harness.bench.subjects.task import Task
@@ -115,7 +115,7 @@ class Runner:
                 if not self._settings.peers and entry.environment != WORKSPACE:
                     continue
                 if entry.absence is not None:
-                    failed[entry.name] = f"cannot take part: {entry.absence}"
+                    failed[entry.name] = f"{CANNOT}: {entry.absence}"
                     continue
                 try:
                     players.append(self._prepare(stack, scenario, entry, place, stored))
@@ -127,7 +127,7 @@ class Runner:
         return Outcome(
             scenario,
             [
-                measured.get(entry.name) or Measured(entry, failure=failed.get(entry.name, "left out"))
+                measured.get(entry.name) or Measured(entry, failure=failed.get(entry.name, LEFT_OUT))
                 for entry in scenario.entries
             ],
         )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 from s3torch.harness.bench import figures
 from s3torch.harness.bench.history import Record, ScenarioRecord, SubjectRecord, VerdictRecord
 from s3torch.harness.bench.regressions import Band, Measure, bands, reference
+from s3torch.harness.bench.results import CANNOT
 from s3torch.harness.bench.scenario import GIB, Figure, Role
 
-CANNOT = "cannot take part"
-"""How the reason begins where a peer is shown only to say that it cannot do this."""
 GLANCE = 1.25
 """Where the scale of the overview ends, in multiples of the floor's speed."""
 
@@ -200,9 +199,9 @@ def make_bars(scenario: ScenarioRecord) -> tuple[str, str, list[Row], list[Mark]
         if subject.is_left_out:
             continue
         if not subject.seconds:
-            why = subject.failure or "no figures"
-            row = Row(subject.name, subject.role.value, failure=why)
-            rows.append(replace(row, failure=None, absence=why) if why.startswith(CANNOT) else row)
+            absence = None if subject.absence is None else f"{CANNOT}: {subject.absence}"
+            failure = None if absence else subject.failure or "no figures"
+            rows.append(Row(subject.name, subject.role.value, failure=failure, absence=absence))
             continue
         speed = _bar(speeds[subject.name], ends[0], speed_text(scenario, subject), "speed")
         cpu = _bar(costs[subject.name], ends[1], cpu_text(scenario, subject), "processor time")
