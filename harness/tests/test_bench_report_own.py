@@ -67,6 +67,11 @@ def test_says_beforehand_what_it_will_cost() -> None:
     readers = len(read.entries)
     assert (bill.stored, bill.uploaded, bill.downloaded) == (GIB, GIB, GIB * readers * 5)
     assert bill.requests >= readers * 5 * 128
+    assert bill.requests == readers * 5 * 128 + 130
+    small = find("serial", plain)
+    each_run = sum(small.objects_of(entry) for entry in small.entries)
+    assert own.estimate([small, find("many", plain)], settings).requests >= each_run * 5 + 500
+    assert own.estimate([small], settings).requests == each_run * 5 + 500
     # The same object is stored once.
     assert own.estimate([read, find("get-readinto", plain)], settings).stored == GIB
     alone = own.estimate([read], replace(settings, peers=False))

@@ -138,10 +138,12 @@ def estimate(scenarios: Sequence[Scenario], settings: Settings) -> Bill:
             downloaded += total * len(entries)
             requests += runs * _parts(scenario)
             continue
-        key = (scenario.content, scenario.size, scenario.count, scenario.tensors, scenario.is_one_file)
-        stored[key] = total * (2 if scenario.content is Content.CHECKPOINT else 1)
+        if scenario.layout not in stored:
+            copies = 2 if scenario.content is Content.CHECKPOINT else 1
+            stored[scenario.layout] = total * copies
+            requests += scenario.count * _puts(scenario) * copies
         for entry in entries:
-            objects = min(entry.objects or scenario.count, scenario.count)
+            objects = scenario.objects_of(entry)
             part = 1.0 if scenario.chosen is None else len(scenario.chosen) / scenario.tensors
             downloaded += math.ceil(scenario.size * objects * part) * (settings.repeat + 1)
             requests += objects * _parts(scenario) * (settings.repeat + 1)
@@ -151,6 +153,12 @@ def estimate(scenarios: Sequence[Scenario], settings: Settings) -> Bill:
 def _parts(scenario: Scenario) -> int:
     """Return the requests for one object, or one checkpoint."""
     return max(1, -(-scenario.size // _PART), 1 if scenario.content is Content.BYTES else scenario.tensors)
+
+
+def _puts(scenario: Scenario) -> int:
+    """Return the requests that store one object, or one checkpoint."""
+    parts = _parts(scenario)
+    return parts if parts == 1 else parts + 2  # an upload in parts begins and ends with a request
 
 
 @dataclass(frozen=True, slots=True)

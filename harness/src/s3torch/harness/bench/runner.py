@@ -165,7 +165,7 @@ class Runner:
 
     def _prepare(self, stack: ExitStack, scenario: Scenario, entry: Entry, place: Place, stored: Stored) -> Player:
         self._report(f"  {entry.name}")
-        count = min(entry.objects or scenario.count, scenario.count)
+        count = scenario.objects_of(entry)
         scratch = str(stack.enter_context(place.scratch()))
         task = Task(
             endpoint=place.endpoint,
@@ -177,13 +177,11 @@ class Runner:
             window=scenario.window,
             options={**_options(entry, place, stored), **entry.options, "scratch": scratch},
         )
-        is_upload = scenario.content in (Content.UPLOAD, Content.UPLOAD_BYTES)
         counts = None
         if entry.is_remote and (scenario.is_counted or scenario.content is Content.UPLOAD):
             counts = self._try_out(scenario, entry, place, task)
         process = stack.enter_context(self._start(entry, place, task))
-        expected = None if is_upload else stored.checksum(count)
-        player = Player(entry, process, scenario, count, stored.total(count), expected, counts)
+        player = Player(entry, process, scenario, count, stored.total(count), stored.checksum(count), counts)
         player.warm_up()
         return player
 
@@ -263,8 +261,7 @@ class Runner:
     def _store(self, scenario: Scenario, place: Place) -> Stored:
         """Lay out the scenario's objects, once for all scenarios that share them."""
         # The origin's endpoints share their objects.
-        which = (scenario.content, scenario.size, scenario.count, scenario.tensors, scenario.is_one_file)
-        key = (scenario.server is Server.NONE, place.client is not None, *which)
+        key = (scenario.server is Server.NONE, place.client is not None, *scenario.layout)
         if key not in self._stored:
             self._stored[key] = lay_out(scenario, place, lambda key, options: self._save_ours(place, key, options))
         stored = self._stored[key]

@@ -151,6 +151,15 @@ class Scenario:
     is_counted: bool = False
     """Whether each subject runs once more to count its requests and the bytes that the server sends."""
 
+    @property
+    def layout(self) -> tuple[object, ...]:
+        """What scenarios must share to share their objects."""
+        return self.content, self.size, self.count, self.tensors, self.is_one_file
+
+    def objects_of(self, entry: Entry) -> int:
+        """Return how many objects a subject has in each run."""
+        return min(entry.objects or self.count, self.count)
+
 
 def ours(name: str, subject: str, **options: Any) -> Entry:
     """Return an entry of this project's, held against the requirements."""
