@@ -263,4 +263,5 @@ def test_the_command_knows_its_scenarios() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["s3torch bench: Invalid value: no scenario 'no-such'; see --list. Try --help."]
+    said = "Invalid value: no scenario 'no-such'; see --list. Try `s3torch bench --help`."
+    assert done.stderr.splitlines() == [f"s3torch bench: {said}"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s3torch.harness.bench.entry import parse_size
+from s3torch.harness.bench.entry import _read_size
 from s3torch.harness.bench.history import load, read_record
 from s3torch.harness.bench.regressions import Change, Kind
 from s3torch.harness.bench.results import Measured, Outcome
@@ -45,7 +45,7 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
     for options, said in (
         (["get-reed"], "no scenario 'get-reed'; perhaps 'get-read'"),
         (["--html", str(missing)], "there is no folder"),
-        (["--size", "much"], "not a size: 'much'"),
+        (["--size", "much"], "--size must be a count of bytes"),
     ):
         done = bench(*options)
         assert done.returncode == 2, done.stderr
@@ -62,7 +62,8 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
         ({"profile": "me"}, "--profile needs --uri"),
         ({"uri": "bucket", "asks": False}, "not an S3 URI"),
         ({"uri": "s3://bucket"}, "give --yes where nobody can answer"),
-        ({"uri": "s3://bucket", "endpoint": "nowhere", "asks": False}, "the endpoint must be a URL"),
+        ({"uri": "s3://bucket", "endpoint": "nowhere", "asks": False}, "--endpoint must be a URL"),
+        ({"uri": "s3://bucket", "endpoint": "http://me:secret@host", "asks": False}, "must not contain credentials"),
         ({"files": Files(html=Path(__file__).parent)}, "is a folder; name a file"),
         ({"files": Files(json=Path("/no-such-folder/x.json"))}, "make it first"),
         ({"files": Files(history=Path(__file__))}, "is a file; name a folder"),
@@ -73,15 +74,16 @@ def test_mistakes_are_found_before_anything_starts(
     wrong: dict[str, object], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as failed:
         BenchmarkRun(**wrong)  # type: ignore[arg-type]  # as many types as there are options
+    assert "secret" not in str(failed.value)
 
 
 def test_reads_sizes() -> None:
-    assert [parse_size(text) for text in ("1048576", "1MiB", "1.5 GB", "2gib")] == [2**20, 2**20, 1_500_000_000, 2**31]
+    assert [_read_size(text) for text in ("1048576", "1MiB", "1.5 GB", "2gib")] == [2**20, 2**20, 1_500_000_000, 2**31]
     for text in ("", "MiB", "1 potato", "-1MiB", "1KiB"):
         with pytest.raises(Exception, match="size"):
-            parse_size(text)
+            _read_size(text)
 
 
 @pytest.mark.parametrize(

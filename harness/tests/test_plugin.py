@@ -111,12 +111,21 @@ class TestOptions:
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
-        ("text", "size"), [("0", 0), ("65536", 65536), ("64KiB", 65536), ("8 MiB", 8 * 1024**2), ("1gib", 1024**3)]
+        ("text", "size"),
+        [
+            ("0", 0),
+            ("65536", 65536),
+            ("64KiB", 65536),
+            ("8 MiB", 8 * 1024**2),
+            ("1gib", 1024**3),
+            ("1.5MiB", 3 << 19),
+            ("2 MB", 2_000_000),
+        ],
     )
     def test_sizes(self, text: str, size: int) -> None:
         assert parse_size("--slack", text) == size
 
-    @pytest.mark.parametrize("text", ["", "-1", "MiB", "1.5MiB", "1 TB", "0x10"])
+    @pytest.mark.parametrize("text", ["", "-1", "MiB", "1.5", "1.5 B", "1 TB", "0x10", ".5MiB"])
     def test_what_is_no_size(self, text: str) -> None:
         with pytest.raises(ValueError, match="--slack"):
             parse_size("--slack", text)

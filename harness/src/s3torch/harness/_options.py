@@ -8,19 +8,33 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from operator import attrgetter
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["ENGINES", "SERVERS", "Options", "check_name", "check_store", "load_name", "load_options", "parse_size"]
+__all__ = [
+    "ENGINES",
+    "SERVERS",
+    "Options",
+    "check_endpoint",
+    "check_name",
+    "check_store",
+    "load_name",
+    "load_options",
+    "parse_size",
+]
 
 SERVERS = ("moto", "swift")
 ENGINES = ("direct", "boto3", "memory")
 
 _DEFAULT_SLACK = 1024 * 1024
-_UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_UNITS = {
+    "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
+}  # fmt: skip
 _READER_ARGUMENTS = ("bucket", "key", "get_object_info", "get_stream")
 
 
@@ -118,7 +132,7 @@ def check_store(
     if server is not None and server not in SERVERS:
         raise ValueError(f"{prefix}server must be {' or '.join(SERVERS)}, got {server!r}")
     if endpoint is not None:
-        _check_endpoint(f"{prefix}endpoint", endpoint)
+        check_endpoint(f"{prefix}endpoint", endpoint)
         if server is not None:
             raise ValueError(f"{prefix}endpoint names a store that runs already: it excludes {prefix}server")
     elif bucket is not None:
@@ -131,8 +145,18 @@ def check_store(
         )
 
 
-def _check_endpoint(option: str, endpoint: str) -> None:
-    """Raise ValueError, naming the option, for what is no URL of a store."""
+def check_endpoint(option: str, endpoint: str) -> None:
+    """Check the URL of a store.
+
+    Args:
+        option: Names the option in the error.
+        endpoint: What was given to it.
+
+    Raises:
+        ValueError: It is none, or has a password in it, which the message does not repeat.
+    """
+    if "@" in re.split("[/?#]", endpoint.partition("//")[2])[0]:
+        raise ValueError(f"{option} must not contain credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     try:
         parts = urlsplit(endpoint)
         _ = parts.port  # raises ValueError where it is no number
@@ -140,8 +164,6 @@ def _check_endpoint(option: str, endpoint: str) -> None:
         raise ValueError(f"{option} {endpoint!r} is no URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{option} must be a URL such as http://localhost:9000, got {endpoint!r}")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{option} must not contain credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 
 
 def check_name(option: str, name: str) -> tuple[str, str]:
@@ -195,7 +217,7 @@ def load_name(option: str, name: str) -> Callable[..., Any]:
 
 
 def parse_size(option: str, text: str) -> int:
-    """Return a count of bytes such as ``65536``, ``64KiB`` or ``8 MiB``.
+    """Return a count of bytes such as ``65536``, ``64KiB``, ``8 MiB`` or ``1.5 GB``.
 
     Args:
         option: Names the option in the error.
@@ -204,11 +226,11 @@ def parse_size(option: str, text: str) -> int:
     Raises:
         ValueError: It is none.
     """
-    digits = text.strip().rstrip("BKMGibkmg").strip()
-    unit = text.strip()[len(digits) :].strip().lower()
-    if not digits.isdecimal() or unit not in _UNITS:
+    found = re.fullmatch(r"(\d+)(\.\d+)?\s*([a-z]*)", text.strip().lower(), re.ASCII)
+    unit = _UNITS.get(found[3]) if found else None
+    if found is None or unit is None or (found[2] and unit == 1):
         raise ValueError(f"{option} must be a count of bytes, such as 65536, 64KiB or 8MiB, got {text!r}")
-    return int(digits) * _UNITS[unit]
+    return int(Fraction(found[1] + (found[2] or "")) * unit)
 
 
 def _subjects(has_readers: bool, has_writer: bool, has_store: bool) -> frozenset[str]:

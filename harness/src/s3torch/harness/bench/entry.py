@@ -5,24 +5,19 @@ Importing it costs next to nothing; what it needs is imported when it runs.
 
 from __future__ import annotations
 
-import contextlib
-import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, Optional
 
 import typer
+
+from s3torch.harness._command_line import run_program
+from s3torch.harness._options import parse_size
+from s3torch.harness._signals import INTERRUPTED, clean_up_on_sigterm
 
 __all__ = ["command", "main"]
 
 _FAILED = 1
-_BAD_ARGUMENT = 2
-_INTERRUPTED = 130
-_TERMINATED = 143
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _LEAST_SIZE = 2**20
 
 # typer reads these at run time, and on Python 3.10 wants Optional rather than `str | None`.
@@ -84,14 +79,14 @@ def command(
     from s3torch.harness.servers import ServerError
 
     try:
-        with _clean_up_on_sigterm():
+        with clean_up_on_sigterm():
             run = BenchmarkRun(
                 names=[*(scenarios or ()), *(scenario or ())],
                 uri=uri,
                 endpoint=endpoint,
                 region=region,
                 profile=profile,
-                size=None if size is None else parse_size(size),
+                size=None if size is None else _read_size(size),
                 repeat=repeat,
                 is_quick=quick,
                 has_peers=peers,
@@ -110,20 +105,14 @@ def command(
         return _FAILED
     except KeyboardInterrupt:
         _complain("interrupted")
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
-def parse_size(text: str) -> int:
-    """Read a size such as ``256MiB``, ``1.5 GB`` or a number of bytes.
-
-    Raises:
-        typer.BadParameter: It is no size, or less than 1 MiB.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
-    unit = _UNITS.get(match[2].upper()) if match else None
-    if match is None or unit is None:
-        raise typer.BadParameter(f"not a size: {text!r}; expected such as 256MiB or 1GB")
-    size = int(float(match[1]) * unit)
+def _read_size(text: str) -> int:
+    try:
+        size = parse_size("--size", text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     if size < _LEAST_SIZE:
         raise typer.BadParameter(f"--size must be at least 1 MiB, got {text!r}")
     return size
@@ -135,40 +124,7 @@ def main() -> int:
     Returns:
         The exit status.
     """
-    application = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    application.command(name="bench")(command)
-    try:
-        status = application(prog_name="python -m s3torch.harness.bench", standalone_mode=False)
-    except typer.Abort:
-        _complain("interrupted")
-        return _INTERRUPTED
-    except typer.Exit as error:
-        return error.exit_code
-    except Exception as error:
-        # The parser's errors, whichever click typer brings along.
-        said = getattr(error, "format_message", None)
-        if said is None:
-            raise
-        _complain(f"{said().rstrip('.')}. Try --help.")
-        return _BAD_ARGUMENT
-    return status if isinstance(status, int) else 0
-
-
-@contextlib.contextmanager
-def _clean_up_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the program by way of all clean-up."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-
-    def leave(_number: int, _frame: object) -> NoReturn:
-        sys.exit(_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return run_program(command, "s3torch bench")
 
 
 def _complain(message: str) -> None:

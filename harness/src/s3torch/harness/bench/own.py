@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from s3torch.client import S3Client, S3ClientConfig, parse_s3_uri
+from s3torch.harness._options import check_endpoint
 from s3torch.harness.bench.environments import WORKSPACE
 from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.runner import Settings, scaled
@@ -59,9 +59,7 @@ class OwnBucket:
         if bucket.startswith("arn:") or bucket.endswith("--x-s3"):
             raise ValueError(f"{bucket!r} can only be reached in ways that the peers cannot; name a general bucket")
         if self.endpoint is not None:
-            parts = urlsplit(self.endpoint)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"the endpoint must be a URL such as http://localhost:9000, got {self.endpoint!r}")
+            check_endpoint("--endpoint", self.endpoint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from s3torch.client import S3ClientConfig, parse_s3_uri
+from s3torch.harness._options import check_endpoint
 
 __all__ = ["BATCH_SIZE", "Job", "Settings", "StoreAddress", "check_settings"]
 
@@ -135,14 +136,4 @@ def check_settings(settings: Settings) -> None:
         except ValueError as error:
             raise ValueError(f"--uri: {error}") from None
     if settings.endpoint is not None:
-        _check_endpoint(settings.endpoint)
-
-
-def _check_endpoint(endpoint: str) -> None:
-    try:
-        parts = urlsplit(endpoint)
-        _ = parts.port  # raises ValueError where it is no number
-    except ValueError as error:
-        raise ValueError(f"--endpoint {endpoint!r} is no URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"--endpoint must be a URL such as http://localhost:9000, got {endpoint!r}")
+        check_endpoint("--endpoint", settings.endpoint)
