@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -66,7 +67,9 @@ def test_a_mistake_is_one_line(tmp_path: Path) -> None:
         ({"uri": "s3://bucket", "endpoint": "http://me:secret@host", "asks": False}, "must not contain credentials"),
         ({"files": Files(html=Path(__file__).parent)}, "is a folder; name a file"),
         ({"files": Files(json=Path("/no-such-folder/x.json"))}, "make it first"),
+        ({"files": Files(json=Path(os.devnull))}, "is no file"),
         ({"files": Files(history=Path(__file__))}, "is a file; name a folder"),
+        ({"files": Files(history=Path(__file__, "below", "that"))}, "is a file; name a folder"),
         ({"files": Files(history=Path(__file__).parent, keeps=False)}, "exclude each other"),
     ],
 )
@@ -77,6 +80,20 @@ def test_mistakes_are_found_before_anything_starts(
     with pytest.raises(UsageError, match=said) as failed:
         BenchmarkRun(**wrong)  # type: ignore[arg-type]  # as many types as there are options
     assert "secret" not in str(failed.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="whoever may write anywhere")
+def test_finds_out_beforehand_what_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.touch()
+    tmp_path.chmod(0o500)
+    try:
+        for files in (Files(json=file), Files(html=tmp_path / "new.html"), Files(history=tmp_path / "below")):
+            with pytest.raises(UsageError, match="cannot be written"):
+                BenchmarkRun(files=files)
+        BenchmarkRun(files=replace(files, history=None, keeps=False))
+    finally:
+        tmp_path.chmod(0o700)
 
 
 def test_reads_sizes() -> None:

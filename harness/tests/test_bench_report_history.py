@@ -26,6 +26,7 @@ from s3torch.harness.bench.history import (
     load,
     read_record,
     write_record,
+    write_whole,
 )
 from s3torch.harness.bench.machine import Machine, describe_machine, kernel_version
 from s3torch.harness.bench.regressions import (
@@ -143,6 +144,22 @@ def test_a_history_is_a_folder_of_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         ["broken.json", "other.json", *(path.name for path in paths)]
     )
+
+
+def test_a_file_is_written_whole_and_a_link_stays_one(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("before")
+    try:
+        link.symlink_to(file)
+    except OSError:
+        pytest.skip("links need a privilege here")
+    write_whole(link, "after")
+    assert link.is_symlink()
+    assert file.read_text() == "after"
+    with pytest.raises(UnicodeEncodeError):
+        write_whole(link, "\udc00")
+    assert file.read_text() == "after"
+    assert sorted(tmp_path.iterdir()) == [file, link]
 
 
 def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:

@@ -235,15 +235,26 @@ def read_record(path: Path) -> Record:
         raise RecordError(f"{path} {said}") from error
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write one file, whole or not at all."""
+def write_whole(path: Path, text: str) -> None:
+    """Write one file, whole or not at all; where the path is a link, what it leads to.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        text: What it will hold.
+    """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps(record.to_json(), indent=1) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write one file, whole or not at all."""
+    write_whole(path, json.dumps(record.to_json(), indent=1) + "\n")
 
 
 def append(folder: Path, record: Record) -> Path:

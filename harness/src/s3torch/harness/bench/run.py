@@ -16,7 +16,7 @@ from rich.table import Table
 
 from s3torch.harness.bench import figures, own
 from s3torch.harness.bench.environments import cache_folder
-from s3torch.harness.bench.history import LOCAL, Record, append, load, write_record
+from s3torch.harness.bench.history import LOCAL, Record, append, load, write_record, write_whole
 from s3torch.harness.bench.html import render
 from s3torch.harness.bench.machine import describe_machine
 from s3torch.harness.bench.place import Place
@@ -53,25 +53,44 @@ class Files:
         """The history's folder."""
         return self.history or cache_folder() / "history"
 
-    def check(self) -> None:
+    def check(self, *, is_quick: bool) -> None:
         """Find out before anything is measured whether it can be written.
+
+        Args:
+            is_quick: Whether the figures mean nothing.
 
         Raises:
             UsageError: It cannot.
         """
+        if self.history is not None and not self.keeps:
+            raise UsageError("--history and --no-history exclude each other")
         for option, path in (("--html", self.html), ("--json", self.json)):
             if path is None:
                 continue
             if path.is_dir():
                 raise UsageError(f"{option} {path} is a folder; name a file")
-            if not path.parent.is_dir():
+            if path.exists() and not path.is_file():
+                raise UsageError(f"{option} {path} is no file; name one, or one that is still to be written")
+            folder = path.resolve().parent
+            if not folder.is_dir():
                 raise UsageError(f"{option} {path}: there is no folder {path.parent}; make it first")
-            if not os.access(path if path.exists() else path.parent, os.W_OK):
-                raise UsageError(f"{option} {path} cannot be written")
-        if self.history is not None and self.history.exists() and not self.history.is_dir():
-            raise UsageError(f"--history {self.history} is a file; name a folder")
-        if self.history is not None and not self.keeps:
-            raise UsageError("--history and --no-history exclude each other")
+            if not _is_writable(folder):
+                raise UsageError(f"{option} {path} cannot be written: the folder {folder} takes no new file")
+        if self.is_history_written(is_quick=is_quick):
+            folder = self.history_folder
+            nearest = next(each for each in (folder, *folder.parents) if each.exists())
+            if not nearest.is_dir():
+                raise UsageError(f"--history {folder}: {nearest} is a file; name a folder")
+            if not _is_writable(nearest):
+                raise UsageError(f"the history {folder} cannot be written; name another by --history, or --no-history")
+
+    def is_history_written(self, *, is_quick: bool) -> bool:
+        """Whether the run is kept; what means nothing only where the user has named the place."""
+        return self.keeps and (not is_quick or self.history is not None)
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +143,7 @@ class BenchmarkRun:
             _ = self._bucket
             if self.asks and not sys.stdin.isatty():
                 raise UsageError("--uri asks before it uses your bucket; give --yes where nobody can answer")
-        self.files.check()
+        self.files.check(is_quick=self.is_quick)
 
     @property
     def _bucket(self) -> own.OwnBucket:
@@ -234,8 +253,7 @@ class BenchmarkRun:
         if not self.is_quick and self.files.keeps:
             print_changes(changes, count_compared(record, earlier), console, repeat=record.repeat)
         self._write(record, earlier)
-        # What means nothing is kept only where the user has named the place.
-        if self.files.keeps and (not self.is_quick or self.files.history is not None):
+        if self.files.is_history_written(is_quick=self.is_quick):
             append(self.files.history_folder, record)
         return 1 if self.is_strict and _has_failed(outcomes, changes, is_quick=self.is_quick) else 0
 
@@ -243,7 +261,7 @@ class BenchmarkRun:
         if self.files.json is not None:
             write_record(self.files.json, record)
         if self.files.html is not None:
-            self.files.html.write_text(render(record, earlier), encoding="utf-8")
+            write_whole(self.files.html, render(record, earlier))
 
 
 def _has_failed(outcomes: Sequence[Outcome], changes: Sequence[Change], *, is_quick: bool) -> bool:
