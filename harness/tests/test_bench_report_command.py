@@ -138,6 +138,20 @@ def test_lists_what_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert "import " not in own
 
 
+@pytest.mark.usefixtures("dummy_aws_env")
+def test_lists_what_can_be_measured_where_the_environment_leads(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    for endpoint, reads in (("http://localhost:9000", "get-read "), ("https://localhost:9000", "tls-read ")):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
+        # Nobody can answer, and nobody is asked.
+        assert BenchmarkRun(uri="s3://bucket", is_listing=True).show_list() == 0
+        listed = capsys.readouterr().out
+        assert reads in listed
+        assert ("get-read " in listed) != ("tls-read " in listed)
+
+
 @pytest.fixture
 def env(moto_server: MotoServer, tmp_path: Path) -> dict[str, str]:
     """The environment of a user of the server, with nothing of the real one's."""

@@ -92,6 +92,7 @@ def command(
                 has_peers=peers,
                 asks=not yes,
                 is_strict=strict,
+                is_listing=list_,
                 files=Files(html, json_file, history, keeps=not no_history),
             )
             return run.show_list() if list_ else run.run()

@@ -19,7 +19,7 @@ from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.runner import Settings, scaled
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server
-from s3torch.harness.servers._address import dummy_environment, route_environment
+from s3torch.harness.servers._address import REGION, dummy_environment, route_environment
 from s3torch.harness.servers._emptying import empty
 
 DEFAULT_SIZE = 256 * MIB
@@ -173,6 +173,29 @@ class Session:
     """Whether it is reached by HTTPS."""
 
 
+def find_endpoint(bucket: OwnBucket) -> str:
+    """Return the URL of a bucket's store, without a request.
+
+    Args:
+        bucket: The user's.
+
+    Raises:
+        OwnBucketError: The profile is unknown.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        session = boto3.session.Session(profile_name=bucket.profile, region_name=bucket.region)
+        return _endpoint(session, bucket.endpoint, session.region_name or REGION)
+    except BotoCoreError as error:
+        raise OwnBucketError(" ".join(str(error).split())) from error
+
+
+def _endpoint(session: Any, endpoint: str | None, region: str) -> str:
+    return str(session.client("s3", endpoint_url=endpoint, region_name=region).meta.endpoint_url)
+
+
 def open_bucket(bucket: OwnBucket) -> Session:
     """Find out how to reach a bucket, and whether it answers.
 
@@ -195,7 +218,7 @@ def open_bucket(bucket: OwnBucket) -> Session:
             raise OwnBucketError("no credentials for S3 were found; set AWS_PROFILE, or give --profile")
         config = S3ClientConfig(profile=bucket.profile, force_path_style=True)
         region = S3Client(bucket.region, endpoint=bucket.endpoint, s3client_config=config).region
-        endpoint = str(session.client("s3", endpoint_url=bucket.endpoint, region_name=region).meta.endpoint_url)
+        endpoint = _endpoint(session, bucket.endpoint, region)
     except BotoCoreError as error:
         raise OwnBucketError(" ".join(str(error).split())) from error
     next(iter(S3Client(region, endpoint=endpoint, s3client_config=config).list_objects(where.bucket, prefix)), None)

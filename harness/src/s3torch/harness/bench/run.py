@@ -123,6 +123,8 @@ class BenchmarkRun:
     """Whether the user is asked before the bucket is used."""
     is_strict: bool = False
     """Whether what fails of ours, is missed or is worse makes it fail."""
+    is_listing: bool = False
+    """Whether the scenarios are only listed."""
     files: Files = field(default_factory=Files)
     """Where figures are written."""
 
@@ -141,9 +143,10 @@ class BenchmarkRun:
                     raise UsageError(f"--{option} needs --uri; without it servers are started on this machine")
         else:
             _ = self._bucket
-            if self.asks and not sys.stdin.isatty():
+            if self.asks and not self.is_listing and not sys.stdin.isatty():
                 raise UsageError("--uri asks before it uses your bucket; give --yes where nobody can answer")
-        self.files.check(is_quick=self.is_quick)
+        if not self.is_listing:
+            self.files.check(is_quick=self.is_quick)
 
     @property
     def _bucket(self) -> own.OwnBucket:
@@ -162,7 +165,8 @@ class BenchmarkRun:
         """Print the scenarios; with a URI those that can be run there."""
         chosen = ALL_SCENARIOS
         if self.uri is not None:
-            chosen = tuple(own.choose(chosen, is_tls=not (self.endpoint or "https").startswith("http:")))
+            is_tls = own.find_endpoint(self._bucket).startswith("https:")
+            chosen = tuple(own.choose(chosen, is_tls=is_tls))
         table = Table(box=None, pad_edge=False)
         table.add_column("scenario", no_wrap=True, style="bold")
         table.add_column("what is measured")
