@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from rich.console import Console
 
 import s3torch.harness.bench.subjects as subjects
 from s3torch.harness.bench.contents import WrongBytesError
+from s3torch.harness.bench.machine import describe_machine
 from s3torch.harness.bench.process import SubjectError, SubjectProcess, subject_path
-from s3torch.harness.bench.report import print_outcome, print_verdicts, to_json
+from s3torch.harness.bench.report import print_outcome, print_verdicts, to_record
 from s3torch.harness.bench.results import Measured, Outcome
 from s3torch.harness.bench.runner import Runner, Settings
 from s3torch.harness.bench.scenario import (
@@ -142,7 +144,9 @@ def test_reports_losers_failures_and_what_was_not_run() -> None:
     assert "no nginx here" in text
     assert "missed" in text
     assert "0.27 GB/s" in text
-    plain = json.loads(json.dumps(to_json(outcomes)))
+    made = datetime(2026, 1, 31, tzinfo=timezone.utc)
+    record = to_record(outcomes, made=made, machine=describe_machine(), repeat=1, is_quick=False)
+    plain = json.loads(json.dumps(record.to_json()))["scenarios"]
     assert plain[0]["verdicts"][0]["met"] is False
 
 

@@ -22,6 +22,7 @@ from s3torch.harness.bench.html import render
 from s3torch.harness.bench.html._charts import GLANCE, make_bars, make_line, make_trend
 from s3torch.harness.bench.html._table import make_table
 from s3torch.harness.bench.machine import Machine
+from s3torch.harness.bench.regressions import compare
 from s3torch.harness.bench.scenario import GIB, Role
 
 MACHINE = Machine("A processor", 2, 8 * GIB, "Linux 6.1 x86_64", "3.11.1", {"torch": "2.13"})
@@ -160,7 +161,8 @@ def test_nothing_measured_can_break_the_page() -> None:
 
 def test_says_what_has_changed_and_shows_how_it_went() -> None:
     history = [make_record(day=day) for day in (1, 2, 3)]
-    outline = Outline(render(make_record(ours=1.0), history))
+    slower = make_record(ours=1.0)
+    outline = Outline(render(slower, history, compare(slower, history)))
     assert "get-read s3torch: speed worse: 0.40 x the floor's, before 0.80 x (0.80 to 0.80)" in outline.text
     assert "worse than in 3 earlier runs" in outline.text
     assert "0.40 of the floor's speed now, 0.80 in 3 before" in outline.text

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -188,11 +186,6 @@ def to_record(
     """
     when = made.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Record(when, machine, repeat, tuple(_scenario_record(each) for each in outcomes), store, is_quick)
-
-
-def to_json(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Return everything measured as plain values, times in seconds and sizes in bytes."""
-    return [asdict(_scenario_record(outcome)) for outcome in outcomes]
 
 
 def _scenario_record(outcome: Outcome) -> ScenarioRecord:

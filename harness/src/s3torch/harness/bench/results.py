@@ -83,11 +83,6 @@ class Measured:
         """Median over the runs of the wait that 1 % of deliveries exceed; None where the whole is delivered at once."""
         return _median(run.p99 for run in self.runs)
 
-    @property
-    def requests_per_object(self) -> float | None:
-        """Requests that the server answered for each object, where they were counted."""
-        return None if self.requests is None else self.requests / self.objects
-
     def rate(self, scenario: Scenario) -> float:
         """Return objects per second where there are many, bytes per second otherwise."""
         return (self.objects if scenario.count > 1 else self.size) / self.seconds

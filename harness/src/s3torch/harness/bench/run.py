@@ -183,15 +183,15 @@ class BenchmarkRun:
         """
         console = _console()
         if self.uri is None:
-            outcomes = self._measure(self._chosen(ALL_SCENARIOS), console, None)
-            return self._finish(outcomes, LOCAL, console)
+            return self._finish(self._measure(self._chosen(ALL_SCENARIOS), LOCAL, console), LOCAL, console)
         session = own.open_bucket(self._bucket)
         scenarios = self._chosen(own.choose(ALL_SCENARIOS, is_tls=session.is_tls))
         if not scenarios:
             raise UsageError(f"none of {', '.join(self.names)} can be run on your own bucket; see --list --uri ...")
         self._ask(session, scenarios, console)
         with own.cleaned_up(session, lambda line: console.print(line, markup=False, highlight=False)):
-            return self._finish(self._measure(scenarios, console, session.place), session.name, console)
+            outcomes = self._measure(scenarios, session.name, console, session.place)
+            return self._finish(outcomes, session.name, console)
 
     def _chosen(self, scenarios: Sequence[Scenario]) -> list[Scenario]:
         return [each for each in scenarios if not self.names or each.name in self.names]
@@ -213,13 +213,15 @@ class BenchmarkRun:
 
             typer.confirm("Go on?", abort=True)
 
-    def _measure(self, scenarios: Sequence[Scenario], console: Console, place: Place | None) -> list[Outcome]:
+    def _measure(
+        self, scenarios: Sequence[Scenario], store: str, console: Console, place: Place | None = None
+    ) -> list[Outcome]:
         settings = self._settings
         console.print(f"{describe_machine()}; medians of {settings.repeat} after a warm-up, subjects taking turns.\n",
                       highlight=False, soft_wrap=True)  # fmt: skip
         outcomes: list[Outcome] = []
         progress = Progress(Console(stderr=True), len(scenarios))
-        with self._partly_kept(outcomes), Runner(settings, progress.say, place=place) as runner:
+        with self._partly_kept(outcomes, store), Runner(settings, progress.say, place=place) as runner:
             for scenario in scenarios:
                 with progress.scenario(scenario.name, len(scenario.entries) + settings.repeat):
                     outcome = runner.run(scenario)
@@ -228,13 +230,13 @@ class BenchmarkRun:
         return outcomes
 
     @contextmanager
-    def _partly_kept(self, outcomes: Sequence[Outcome]) -> Iterator[None]:
+    def _partly_kept(self, outcomes: Sequence[Outcome], store: str) -> Iterator[None]:
         """Write the files of what has been measured even where something ends the run early."""
         try:
             yield
         except BaseException:
             if outcomes:
-                self._write(self._record(outcomes, LOCAL if self.uri is None else "a bucket of one's own"), [])
+                self._write(self._record(outcomes, store), [], [])
             raise
 
     def _record(self, outcomes: Sequence[Outcome], store: str) -> Record:
@@ -256,16 +258,16 @@ class BenchmarkRun:
         print_verdicts(outcomes, console, is_quick=self.is_quick)
         if not self.is_quick and self.files.keeps:
             print_changes(changes, count_compared(record, earlier), console, repeat=record.repeat)
-        self._write(record, earlier)
+        self._write(record, earlier, changes)
         if self.files.is_history_written(is_quick=self.is_quick):
             append(self.files.history_folder, record)
         return 1 if self.is_strict and _has_failed(outcomes, changes, is_quick=self.is_quick) else 0
 
-    def _write(self, record: Record, earlier: Sequence[Record]) -> None:
+    def _write(self, record: Record, earlier: Sequence[Record], changes: Sequence[Change]) -> None:
         if self.files.json is not None:
             write_record(self.files.json, record)
         if self.files.html is not None:
-            write_whole(self.files.html, render(record, earlier))
+            write_whole(self.files.html, render(record, earlier, changes))
 
 
 def _has_failed(outcomes: Sequence[Outcome], changes: Sequence[Change], *, is_quick: bool) -> bool:

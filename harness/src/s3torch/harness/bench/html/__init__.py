@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from s3torch.harness.bench.history import Record
 from s3torch.harness.bench.html._view import make_page
-from s3torch.harness.bench.regressions import compare
+from s3torch.harness.bench.regressions import Change
 
 if TYPE_CHECKING:
     import jinja2
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["render"]
 
 
-def render(record: Record, history: Sequence[Record] = ()) -> str:
+def render(record: Record, history: Sequence[Record] = (), changes: Sequence[Change] = ()) -> str:
     """Return the report of one run.
 
     Args:
         record: The run.
         history: Earlier ones; those that are comparable give the trends.
+        changes: What differs from them, as ``compare`` has found.
 
     Returns:
         The whole document.
     """
-    return _template().render(page=make_page(record, history, compare(record, history)))
+    return _template().render(page=make_page(record, history, changes))
 
 
 @functools.cache

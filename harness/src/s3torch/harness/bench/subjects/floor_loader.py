@@ -9,7 +9,6 @@ from s3torch.harness.bench.subjects.floor_listing import Lister
 from s3torch.harness.bench.subjects.loading import (
     Fetch,
     IterableObjects,
-    MapObjects,
     first_batch,
     iterable_epoch,
     map_epoch,
@@ -39,11 +38,6 @@ def iterable_loader(task: Task) -> Subject:
 
 def _first_page(task: Task) -> list[str]:
     return Lister(task).keys(prefix_of(task), pages=1)
-
-
-def map_first(task: Task) -> Subject:
-    """The first batch by index, of the first page of the listing."""
-    return first_batch(lambda: MapObjects(_first_page(task), task, _open), task)
 
 
 def iterable_first(task: Task) -> Subject:

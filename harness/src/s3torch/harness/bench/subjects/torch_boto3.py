@@ -5,24 +5,17 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import boto3
 import torch
-from botocore.config import Config
 
+from s3torch.harness.bench.subjects.boto3_peer import make_client
 from s3torch.harness.bench.subjects.state import buffers, make_state
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
-
-
-def _client(task: Task) -> Any:
-    return boto3.client(
-        "s3", region_name=task.region, endpoint_url=task.endpoint, config=Config(s3={"addressing_style": "path"})
-    )
 
 
 def save(task: Task) -> Subject:
     """``torch.save`` into memory, then an upload by the transfer manager."""
     state = make_state(task.options["tensors"], task.options["tensor_size"])
-    client = _client(task)
+    client = make_client(task)
 
     def run(_: Sink) -> None:
         file = io.BytesIO()
@@ -35,7 +28,7 @@ def save(task: Task) -> Subject:
 
 def load(task: Task) -> Subject:
     """A download into memory, then ``torch.load``."""
-    client = _client(task)
+    client = make_client(task)
 
     def run(_: Sink) -> Any:
         body = client.get_object(Bucket=task.bucket, Key=task.keys[0])["Body"].read()
