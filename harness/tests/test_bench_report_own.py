@@ -17,7 +17,7 @@ from s3torch.harness.bench.runner import Runner, Settings, scaled
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import GIB, MIB, Content, Role, Scenario, Server
 from s3torch.harness.bench.scenarios import ALL_SCENARIOS
-from s3torch.harness.bench.subjects import floor_http
+from s3torch.harness.bench.subjects import sockets
 from s3torch.harness.bench.subjects.task import Task
 from s3torch.harness.faults import Fault, FaultPlan, FaultProxy
 from s3torch.harness.servers import MotoServer
@@ -70,7 +70,6 @@ def test_says_beforehand_what_it_will_cost() -> None:
     assert bill.requests == readers * 5 * 128 + 130
     small = find("serial", plain)
     each_run = sum(small.objects_of(entry) for entry in small.entries)
-    assert own.estimate([small, find("many", plain)], settings).requests >= each_run * 5 + 500
     assert own.estimate([small], settings).requests == each_run * 5 + 500
     # The same object is stored once.
     assert own.estimate([read, find("get-readinto", plain)], settings).stored == GIB
@@ -227,7 +226,7 @@ def test_floors_name_the_host_as_it_is_signed() -> None:
         ("http://127.0.0.1:9000", ("127.0.0.1", 9000), "127.0.0.1:9000"),
     ):
         task = Task(endpoint, "bucket", ["key"], 1)
-        assert floor_http.address_of(endpoint) == address
-        assert floor_http.get_request(task, "key?signature=1") == (
+        assert sockets.address_of(endpoint) == address
+        assert sockets.get_request(task, "key?signature=1") == (
             f"GET /bucket/key?signature=1 HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
         )

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import local
 from urllib.parse import urlencode
 
-from s3torch.harness.bench.subjects.floor_http import address_of
+from s3torch.harness.bench.subjects.sockets import address_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
 
 _KEY = re.compile(rb"<Key>([^<]*)</Key>")

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from s3torch.harness.bench.subjects.floor_http import (
-    PART,
+from s3torch.harness.bench.subjects.floor_http import PART
+from s3torch.harness.bench.subjects.memory import BytesTarget, advise_huge, fresh_map
+from s3torch.harness.bench.subjects.sockets import (
     address_of,
     connect,
     get_request,
@@ -21,7 +22,6 @@ from s3torch.harness.bench.subjects.floor_http import (
     parse_head,
     receive,
 )
-from s3torch.harness.bench.subjects.memory import BytesTarget, advise_huge, fresh_map
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
 _SOCKET_READ = 512 * 1024

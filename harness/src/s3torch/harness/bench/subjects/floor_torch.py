@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from s3torch.harness.bench.subjects.distributed import make_target, take_buffers
-from s3torch.harness.bench.subjects.floor_http import LargeGet, alive, check_put, connect, put_request
+from s3torch.harness.bench.subjects.floor_http import LargeGet
+from s3torch.harness.bench.subjects.sockets import alive, check_put, connect, put_request
 from s3torch.harness.bench.subjects.state import buffers, make_state
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
