@@ -37,7 +37,7 @@ class CacheConfig:
         TypeError: An option has the wrong type.
     """
 
-    directory: str
+    directory: str | os.PathLike[str]
     max_bytes: int = 100 * _GIB
     min_free_bytes: int = field(default=2 * _GIB, kw_only=True)
 

@@ -48,14 +48,18 @@ class Folder:
         self.root = directory / "s3torch-cache-1"
         self._drafts = self.root / "drafts"
         self._entries = self.root / "entries"
-        for folder in (self.root, self._drafts, self._entries):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._prefix = f"{self._entries}{os.sep}"
         self._numbers = itertools.count(time.time_ns())
+        self.prepare()
+        self._sweep_drafts()
+
+    def prepare(self) -> None:
+        """Make the folders that are not there, or no longer."""
+        for folder in (self.root, self._drafts, self._entries):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         tag = self.root / "CACHEDIR.TAG"
         if not tag.exists():
             tag.write_text(_TAG)
-        self._sweep_drafts()
 
     def path(self, version: Version, span: tuple[int, int] | None) -> str:
         """Return where an entry lies.
@@ -73,7 +77,7 @@ class Folder:
         digest = version.digest
         try:
             names = os.listdir(f"{self._prefix}{digest[:_SHARD_DIGITS]}")  # noqa: PTH208  # names alone, and fast
-        except FileNotFoundError:
+        except OSError:
             return []
         found = []
         for name in names:
@@ -82,9 +86,7 @@ class Folder:
                 found.append((int(start, 16), int(end, 16)))
         return sorted(found)
 
-    def write(
-        self, version: Version, span: tuple[int, int] | None, size: int, data: memoryview, now: float
-    ) -> int:
+    def write(self, version: Version, span: tuple[int, int] | None, size: int, data: memoryview, now: float) -> int:
         """Make an entry, or replace it.
 
         Args:
@@ -135,7 +137,7 @@ class Folder:
 
     def free(self) -> int:
         """Return how many bytes the file system has free for us."""
-        found = os.statvfs(self._drafts)
+        found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize
 
     def sample(self, least: int, choose: random.Random) -> list[Used]:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
-import threading
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,20 +12,13 @@ from pathlib import Path
 
 from s3torch.client.cache._entry import DamagedError, Entry, Version, read_entry, read_stretch
 from s3torch.client.cache._folder import Folder
-from s3torch.client.cache._ledger import COUNTS, Ledger, Page
+from s3torch.client.cache._room import ADMITTED, Room
 from s3torch.client.config import CacheConfig
 from s3torch.client.values import GetInfo
 
 __all__ = ["CacheStats", "DiskCache", "Found", "cache_for"]
 
-_MIB = 1024 * 1024
 _TOUCH_S = 60.0  # an entry's time of last use is this precise: a hit is to cost no write
-_ADMITTED = 1 / 16  # of the new entries, when the cache is full of what is still in use
-_SAMPLE = 64  # entries among which the least recently used go
-_FLUSH_BYTES = _MIB
-_FLUSH_S = 1.0
-_RECOUNT_S = 3600.0
-_PAUSE_S = 60.0  # without writing, after it failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,23 +83,6 @@ class Found:
         self.close()
 
 
-class _Process:
-    """What one process has done and not yet told: a forked child has done nothing."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.Lock()
-        self.counts = dict.fromkeys(COUNTS, 0)
-        self.untold = dict.fromkeys(COUNTS, 0)
-        self.used = 0  # bytes of disk, untold
-        self.demand = 0  # likewise
-        self.told_at = 0.0
-        self.page = Page()  # as last seen
-        self.random = random.Random()  # it chooses what to evict
-        self.paused_until = 0.0
-        self.has_warned = False
-
-
 class DiskCache:
     """A directory of stretches of objects.
 
@@ -126,19 +99,16 @@ class DiskCache:
     """
 
     def __init__(
-        self, config: CacheConfig, *, clock: Callable[[], float] = time.time, chance: float = _ADMITTED
+        self, config: CacheConfig, *, clock: Callable[[], float] = time.time, chance: float = ADMITTED
     ) -> None:
         self._config = config
         self._clock = clock
-        self._chance = chance
         try:
             self._folder = Folder(Path(config.directory))
         except OSError as error:
             message = f"the cache's directory cannot be used ({error.strerror}); choose another"
             raise type(error)(error.errno, message, str(config.directory)) from error
-        self._ledger = Ledger(self._folder.root / "ledger")
-        self._flush_bytes = max(1, min(_FLUSH_BYTES, config.max_bytes // 64))
-        self._process = _Process()
+        self._room = Room(config, self._folder, clock=clock, chance=chance, precision_s=_TOUCH_S)
 
     @property
     def config(self) -> CacheConfig:
@@ -147,12 +117,11 @@ class DiskCache:
 
     def stats(self) -> CacheStats:
         """Return what this process has done."""
-        return CacheStats(**self._here().counts)
+        return CacheStats(**self._room.counts())
 
     def shared_stats(self) -> CacheStats:
         """Return what all processes have done since the directory was made; the last second may be missing."""
-        self._tell(self._here())
-        return CacheStats(**dict(zip(COUNTS, self._ledger.read().counts, strict=True)))
+        return CacheStats(**self._room.shared_counts())
 
     def used(self) -> int:
         """Return the bytes of disk that all entries take; looks at each."""
@@ -192,38 +161,18 @@ class DiskCache:
             info: The range, as the response told it.
             data: The bytes.
         """
-        process = self._here()
         view = memoryview(data)
-        self.count(process, misses=1)
-        process.demand += view.nbytes
-        if not self._admits(process, view.nbytes):
-            self.count(process, bypassed=1)
-            return
+        self._room.note(demand=view.nbytes)
         span = None if info.length == info.size else (info.start, info.start + info.length)
-        try:
-            came = self._folder.write(version, span, info.size, view, self._clock())
-        except OSError as error:
-            self._pause(process, error)
-            self.count(process, bypassed=1)
-            return
-        with process.lock:
-            process.used += came
-        self.count(process, bytes_stored=view.nbytes)
+        is_stored = self._write(version, span, info.size, view)
+        self._room.count(misses=1, bytes_stored=view.nbytes if is_stored else 0, bypassed=int(not is_stored))
 
     def remember(self, version: Version, size: int) -> None:
         """Note which version of an object was last seen, for those who ask without naming one."""
-        note = f"{size} {version.etag}".encode()
+        note = memoryview(f"{size} {version.etag}".encode())
         name = replace(version, etag="")
-        process = self._here()
-        if self.recall(name) == (version.etag, size) or process.paused_until > self._clock():
-            return
-        try:
-            came = self._folder.write(name, None, len(note), memoryview(note), self._clock())
-        except OSError as error:
-            self._pause(process, error)
-            return
-        with process.lock:
-            process.used += came
+        if self.recall(name) != (version.etag, size):
+            self._write(name, None, note.nbytes, note)
 
     def recall(self, name: Version) -> tuple[str, int] | None:
         """Return entity tag and size of the version of an object that was last seen, if one was.
@@ -246,34 +195,16 @@ class DiskCache:
 
     def drop(self, path: str) -> None:
         """Remove an entry that is damaged."""
-        process = self._here()
-        went = self._folder.remove(path)
-        with process.lock:
-            process.used -= went
-        self.count(process, damaged=1)
+        self._room.note(used=-self._folder.remove(path))
+        self._room.count(damaged=1)
 
     def note_hit(self, length: int, *, is_revalidated: bool) -> None:
         """Count a request that was answered from here."""
-        self.count(self._here(), hits=1, bytes_hit=length, revalidated=int(is_revalidated))
+        self._room.count(hits=1, bytes_hit=length, revalidated=int(is_revalidated))
 
     def close(self) -> None:
         """Tell the other processes what this one has done; the cache can be used again afterwards."""
-        self._tell(self._here())
-
-    def count(self, process: _Process, **counts: int) -> None:
-        """Add to the counts, and now and then tell the other processes."""
-        with process.lock:
-            for name, number in counts.items():
-                process.counts[name] += number
-                process.untold[name] += number
-            used = process.used
-        if abs(used) >= self._flush_bytes or self._clock() - process.told_at >= _FLUSH_S:
-            self._tell(process)
-
-    def _here(self) -> _Process:
-        if self._process.pid != os.getpid():
-            self._process = _Process()
-        return self._process
+        self._room.tell_all()
 
     def _find_in(
         self, version: Version, span: tuple[int, int] | None, start: int | None, end: int | None, size: int | None
@@ -342,85 +273,24 @@ class DiskCache:
             raise
         return path, descriptor, entry
 
-    def _admits(self, process: _Process, size: int) -> bool:
-        """Say whether there is room for so many bytes; makes some now and then.
-
-        Epochs come by the same objects again and again. Were the least recently used always to go, a data set larger
-        than the cache would find nothing of itself there: each object goes just before its turn. So only a share of
-        what is new is let in while all that is there is in use ("Adaptive insertion policies for high performance
-        caching", Qureshi et al., 2007: bimodal insertion).
-        """
-        if size > self._config.max_bytes or process.paused_until > self._clock():
+    def _write(self, version: Version, span: tuple[int, int] | None, size: int, data: memoryview) -> bool:
+        """Write an entry, if there is room, and say whether it was written."""
+        try:
+            for may_retry in (True, False):
+                try:
+                    if not self._room.admits(data.nbytes):
+                        return False
+                    came = self._folder.write(version, span, size, data, self._clock())
+                    break
+                except FileNotFoundError:
+                    if not may_retry:
+                        raise
+                    self._folder.prepare()  # somebody has deleted the directory to empty it
+        except OSError as error:
+            self._room.pause(error)
             return False
-        if process.page.used < 0:
-            self._tell(process)
-        if self._room(process) >= size:
-            return True
-        if process.page.used + process.used <= self._config.max_bytes and process.random.random() >= self._chance:
-            return False
-        self._tell(process)  # others may have made room
-        if self._clock() - process.page.counted_at >= _RECOUNT_S:
-            self._recount(process)
-        if (lacking := size - self._room(process)) > 0:
-            self._evict(process, lacking)
-        return self._room(process) >= size
-
-    def _room(self, process: _Process) -> int:
-        within = self._config.max_bytes - max(0, process.page.used) - process.used
-        return min(within, self._folder.free() - self._config.min_free_bytes)
-
-    def _evict(self, process: _Process, size: int) -> None:
-        """Remove the least recently used of a sample, and all of it that is stale."""
-        evicted = went = 0
-        sample = sorted(self._folder.sample(_SAMPLE, process.random), key=lambda used: used.used_at)
-        for used in sample:
-            if went >= size and used.used_at >= process.page.last_mark - _TOUCH_S:
-                break
-            if removed := self._folder.remove(used.path):
-                went += removed
-                evicted += 1
-        with process.lock:
-            process.used -= went
-        self.count(process, evicted=evicted)
-
-    def _tell(self, process: _Process) -> None:
-        """Add what this process has done to the ledger; if another process is writing there, next time."""
-        process.told_at = self._clock()
-        with contextlib.suppress(OSError), self._ledger.writing() as writing:
-            if writing is None:
-                process.page = self._ledger.read()
-                return
-            page = writing.page
-            with process.lock:
-                used, process.used = process.used, 0
-                demand, process.demand = process.demand, 0
-                counts, process.untold = process.untold, dict.fromkeys(COUNTS, 0)
-            if page.used < 0:
-                page = replace(page, used=self._folder.measure(), counted_at=self._clock())
-                used = 0
-            page = page.add(used, demand, counts, bound=self._config.max_bytes, now=self._clock())
-            writing.write(page)
-            process.page = page
-
-    def _recount(self, process: _Process) -> None:
-        """Count the bytes of all entries: processes that were killed have not told theirs."""
-        with contextlib.suppress(OSError), self._ledger.writing() as writing:
-            if writing is None or self._clock() - writing.page.counted_at < _RECOUNT_S:
-                return
-            page = replace(writing.page, used=self._folder.measure(), counted_at=self._clock())
-            writing.write(page)
-            process.page = page
-
-    def _pause(self, process: _Process, error: OSError) -> None:
-        process.paused_until = self._clock() + _PAUSE_S
-        if not process.has_warned:
-            process.has_warned = True
-            warnings.warn(
-                f"nothing is added to the cache in {self._config.directory} for now ({error.strerror}); "
-                "objects are read from the store",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._room.note(used=came)
+        return True
 
 
 @lru_cache(maxsize=64)
