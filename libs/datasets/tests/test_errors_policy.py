@@ -252,6 +252,7 @@ def test_splits_and_samplers_keep_batches_together(memory: Place, workers: int) 
     assert dataset.stats().window_peak >= 3
 
 
+@pytest.mark.usefixtures("dummy_aws_env")
 def test_workers_skip_and_tell_the_process_that_made_them(served: Served) -> None:
     uris = [f"s3://{served.bucket}/{key}" for key in (*list(served.objects)[:9], "train/none")]
     dataset = S3MapDataset.from_objects(
@@ -322,6 +323,7 @@ def test_an_error_ends_the_threads(memory: Place) -> None:
     assert our_threads() == []
 
 
+@pytest.mark.usefixtures("dummy_aws_env")
 def test_large_objects_are_read_in_the_threads(served: Served) -> None:
     # Nothing is fetched ahead of ranges: each thread reads for itself.
     dataset = S3IterableDataset.from_prefix(
