@@ -8,18 +8,17 @@ import threading
 import time
 import weakref
 from multiprocessing.context import get_spawning_popen
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import get_worker_info
 
 from s3torch.client import S3BucketKeyData
 from s3torch.client.counts import RequestCounts
-from s3torch.client.window import Window
 from s3torch.datasets._bar import Bar
 from s3torch.datasets.stats import DatasetStats, ProcessStats, SkippedObject
 
-__all__ = ["Meter", "Session"]
+__all__ = ["Meter", "Session", "WindowCounts"]
 
 _ROWS = 257  # the process that made the dataset, and 256 workers
 _ROW_BYTES = 4096
@@ -100,7 +99,7 @@ class Meter:
             bytes=sum(each.bytes for each in processes),
             requests=sum(each.requests for each in processes),
             retries=sum(each.retries for each in processes),
-            waited_s=sum(each.waited_s for each in processes),
+            waited_s=sum((each.waited_s for each in processes), 0.0),
             window_mean=sum(self._number(row, _FLIGHT_SUM) for row in range(_ROWS)) / max(1, flights),
             window_peak=max((each.window_peak for each in processes), default=0),
             skipped=sum(each.skipped for each in processes),
@@ -192,6 +191,23 @@ class Meter:
         return [SkippedObject(*record.split(_FIELD, 2)) for record in text.split(_RECORD) if record]
 
 
+class WindowCounts(Protocol):
+    """What a window counts of itself."""
+
+    waited_s: float
+    """Seconds for which somebody waited for what was in flight."""
+    delivered: int
+    """How often something was handed out."""
+    in_flight_sum: int
+    """Requests in flight, summed over those times."""
+    in_flight_peak: int
+    """Requests in flight at most."""
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Do what can be done now for what is in flight; wait for that at most so many seconds."""
+        ...
+
+
 class Session:
     """Counts one iteration: in plain numbers, which reach the block some times a second.
 
@@ -201,7 +217,7 @@ class Session:
     """
 
     def __init__(self, meter: Meter, counts: RequestCounts | None) -> None:
-        self.window: Window[Any] | None = None
+        self.window: WindowCounts | None = None
         """The window that feeds the iteration."""
         self._meter = meter
         self._counts = counts
