@@ -12,7 +12,7 @@ import torch.distributed.checkpoint as dcp
 from torch.utils.data import DataLoader
 
 from s3torch.checkpoint import S3Checkpoint
-from s3torch.client import GetRequest
+from s3torch.client import GetRequest, S3BucketKeyData
 from s3torch.datasets import S3IterableDataset, S3MapDataset
 from s3torch.dcp import S3StorageReader
 from s3torch.harness.faults._children import read_in_child
@@ -136,6 +136,30 @@ def iterable_dataset(place: Place) -> None:
     except AbandonedError:
         with place.client() as client:
             _read_another(place, client)
+
+
+def skipping_dataset(place: Place) -> None:
+    """An iterable dataset with transforms in threads, which leaves out what it cannot read and counts it."""
+    errors: dict[str, Exception] = {}
+
+    def skip(item: S3BucketKeyData, error: Exception) -> str:
+        errors[item.key] = error
+        return "skip"
+
+    dataset = S3IterableDataset.from_prefix(
+        place.uri("small/"), transform=_sample, transform_workers=2, on_error=skip, **place.options
+    )
+    samples = list(dataset)
+    expected = [name for name in SMALL if place.key(name) not in errors]
+    if len(samples) != len(expected):
+        place.wrong.append(f"{len(samples)} samples came of {len(SMALL)}, {len(errors)} were skipped")
+    for name, (key, data) in zip(expected, samples, strict=False):
+        _check_sample(place, name, key, data)
+    counted = dataset.stats().skipped
+    if counted != len(errors):
+        place.wrong.append(f"{counted} objects are said to have been skipped, {len(errors)} were")
+    for error in errors.values():
+        raise error
 
 
 def workers(place: Place) -> None:
