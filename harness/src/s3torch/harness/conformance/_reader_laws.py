@@ -16,6 +16,7 @@ import torch
 from s3torch.client import AccessDeniedError, ObjectChangedError, ObjectNotFoundError
 from s3torch.harness.conformance._bytes import all_same, same
 from s3torch.harness.conformance._sequences import check_against_bytesio, check_as_state_machine
+from s3torch.harness.conformance._states import make_state, same_states
 from s3torch.harness.conformance.arrangement import make_bytes
 
 __all__ = ["ReaderLaws", "StoreObject", "StoredObject"]
@@ -48,18 +49,13 @@ StoreObject: TypeAlias = Callable[[bytes], StoredObject]
 
 
 def _state() -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return {f"t{size}": torch.rand(size, generator=generator) for size in (1, 1000, 200_000)}
+    return make_state(1, 1000, 200_000)
 
 
 def _saved(state: object) -> bytes:
     memory = io.BytesIO()
     torch.save(state, memory)
     return memory.getvalue()
-
-
-def _equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
-    return list(found) == list(expected) and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 class ReaderLaws:
@@ -276,7 +272,7 @@ class ReaderLaws:
         stored, state = store_object(_saved(_state())), _state()
         for _ in range(2):
             with stored.open() as reader:
-                assert _equal(torch.load(reader, weights_only=True), state)
+                assert same_states(torch.load(reader, weights_only=True), state)
 
     def test_errors_pass_through_torch_load(self, store_object: StoreObject) -> None:
         """What goes wrong within `torch.load` is raised as what it is, although `torch` hides exceptions."""
@@ -307,7 +303,7 @@ class ReaderLaws:
                 stored.heal()
                 continue
             assert after > 0, "torch.load succeeded without a request"
-            assert _equal(loaded, state)
+            assert same_states(loaded, state)
             stored.heal()
             return
         raise AssertionError(f"torch.load of three tensors needs more than {_MOST_REQUESTS} requests")
@@ -324,7 +320,7 @@ class ReaderLaws:
                 loaded = torch.load(reader, weights_only=True)
             except ObjectChangedError:
                 return
-            assert _equal(loaded, state)
+            assert same_states(loaded, state)
 
     def test_reads_no_byte_twice(self, store_object: StoreObject) -> None:
         """Reading all of it, at once or bit by bit, fetches every byte once."""

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 
 from s3torch.harness.conformance._bytes import holds
 from s3torch.harness.conformance._sequences import law_settings
+from s3torch.harness.conformance._states import make_state, same_states
 from s3torch.harness.conformance._writer_laws import KEY, OpenWriter, WriterLaws
 from s3torch.harness.conformance.arrangement import Arrangement, make_bytes
 
-__all__ = ["WriterContentLaws", "make_state", "same_states"]
+__all__ = ["WriterContentLaws"]
 
 _ITEM = 16  # bytes of the largest item below
 
@@ -51,17 +52,6 @@ def _content(kind: str, size: int) -> bytes:
 def _names() -> Iterator[str]:
     for number in range(10**9):
         yield f"{KEY}-{number}"
-
-
-def make_state(*sizes: int) -> dict[str, torch.Tensor]:
-    """Return tensors of some sizes, the same in every run."""
-    generator = torch.Generator().manual_seed(1)
-    return {f"t{size}": torch.rand(size, generator=generator) for size in sizes}
-
-
-def same_states(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
-    """Whether two states have the same tensors under the same names."""
-    return list(found) == list(expected) and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 class WriterContentLaws(WriterLaws):

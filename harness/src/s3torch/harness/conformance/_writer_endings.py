@@ -14,7 +14,7 @@ import torch
 
 from s3torch.client import AccessDeniedError, BucketNotFoundError
 from s3torch.harness.conformance._bytes import holds
-from s3torch.harness.conformance._writer_contents import make_state
+from s3torch.harness.conformance._states import make_state
 from s3torch.harness.conformance._writer_laws import KEY, OpenWriter, WriterLaws, error_of, write_all
 from s3torch.harness.conformance.arrangement import Arrangement, make_bytes
 from s3torch.harness.conformance.tapping import RequestTap
