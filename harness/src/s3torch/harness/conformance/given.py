@@ -93,12 +93,11 @@ def given_reader_place(
 
 
 @pytest.fixture(scope="session")
-def given_taps() -> Iterator[list[EngineTap]]:
-    """What the writer under test shares, once it is made."""
-    taps: list[EngineTap] = []
-    yield taps
-    for tap in taps:
-        tap.close()
+def given_tap(given_options: Options) -> Iterator[EngineTap]:
+    """The engine of the writers under test, one for the whole run."""
+    tap = EngineTap(given_options.engine, share=given_options.engine != "memory")
+    yield tap
+    tap.close()
 
 
 class _Given:
@@ -182,12 +181,10 @@ class TestGivenWriter(_Given, WriterConformance):
         cls.broken_by_server = facts.broken_for_writers
 
     @pytest.fixture
-    def tap(self, given_options: Options, given_taps: list[EngineTap]) -> RequestTap:
+    def tap(self, given_tap: EngineTap) -> RequestTap:
         """Sees and breaks off what the writer asks of the client it was given."""
-        if not given_taps:
-            given_taps.append(EngineTap(given_options.engine, share=given_options.engine != "memory"))
-        given_taps[0].clear()
-        return given_taps[0]
+        given_tap.clear()
+        return given_tap
 
     @pytest.fixture
     def open_writer(self, given_options: Options, s3_connect: Connect, tap: EngineTap) -> OpenWriter:
