@@ -308,6 +308,22 @@ class TestFixtures:
         client.close()
 
     @pytest.mark.usefixtures("as_user")
+    def test_a_users_credentials_are_found_before_they_are_hidden(
+        self, pytester: pytest.Pytester, moto_server: MotoServer
+    ) -> None:
+        pytester.makepyfile(
+            """
+    import os
+
+    def test_it(dummy_aws_env, request):
+        assert os.environ["AWS_ACCESS_KEY_ID"] == "testing"
+        server = request.getfixturevalue("s3_server")
+        assert (server.access_key, server.secret_key) == ("user", "users-secret")
+"""
+        )
+        pytester.runpytest_inprocess(f"--s3-endpoint={moto_server.endpoint}").assert_outcomes(passed=1)
+
+    @pytest.mark.usefixtures("as_user")
     def test_a_store_that_does_not_answer_ends_the_run(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile(READS)
         result = pytester.runpytest_inprocess("--s3-endpoint=http://127.0.0.1:1")

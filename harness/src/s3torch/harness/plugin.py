@@ -258,13 +258,18 @@ def origin() -> Iterator[Origin]:
 
 
 @pytest.fixture
-def dummy_aws_env(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def dummy_aws_env(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Dummy credentials and nothing of the user's own: no profile, config file, endpoint or proxy.
 
     Use it for a whole module with ``pytestmark = pytest.mark.usefixtures("dummy_aws_env")``.
     """
     from s3torch.harness.servers._address import dummy_environment, foreign_variables
 
+    if request.config.stash[OPTIONS].endpoint is not None:
+        # Before they are hidden: whoever asks for it later finds no other credentials.
+        request.getfixturevalue("s3_server")
     for name in foreign_variables(list(os.environ)):
         monkeypatch.delenv(name)
     for name, value in dummy_environment().items():
