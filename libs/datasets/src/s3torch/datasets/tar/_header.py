@@ -1,7 +1,7 @@
 """Blocks of a tar archive: headers, extended headers and what they say. Pure; knows no stream.
 
-Sources: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; for long names, numbers in base 256 and
-sparse files the GNU tar manual, "Basic Tar Format".
+Sources: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header"; the GNU tar manual, "Basic Tar
+Format", for long names, sparse files and numbers in base 256.
 """
 
 from __future__ import annotations
