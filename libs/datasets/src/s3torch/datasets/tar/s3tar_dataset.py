@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -422,6 +423,12 @@ class S3TarDataset(IterableDataset[Any]):
         if outcome is SKIPPED and self._session is not None:
             self._session.skipped(item, error)
         return outcome
+
+    def _detached(self) -> Self:
+        """Return a copy whose epochs and states are its own: workers of a mixture go through different ones."""
+        twin = copy.copy(self)
+        twin._shared, twin._loaded, twin._run = self._shared.clone(), None, None
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as configuration, with this process's rank: a worker that is no fork cannot ask for it."""
