@@ -180,7 +180,7 @@ def test_a_pickle_is_an_equal_index(make: Callable[[S3Index], S3Index]) -> None:
     [(lambda n: n * 7919 % 10**6, '"{:032x}"'), (lambda n: n * 104_729 % 2**35, '"{:032x}-12"'), (lambda n: n, "")],
 )
 def test_an_entry_takes_24_bytes_beside_its_key(sizes: Callable[[int], int], etags: str) -> None:
-    count = 30_000
+    count = 70_000
     keys = [f"{number * 2654435761 % 2**32:08x}" for number in range(count)]
     index = S3Index.from_items(
         S3BucketKeyData("b", key, ObjectInfo(key, etags.format(number), sizes(number), number * 7919, "STANDARD"))

@@ -9,8 +9,10 @@ import os
 import sys
 import time
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import overload
 from urllib.parse import parse_qs, urlsplit
 
 from s3torch.harness.servers import _lifeline
@@ -31,6 +33,27 @@ def key_name(number: int) -> str:
     return f"{PREFIX}{number // _FOLDER:05d}/{number:08d}"
 
 
+class _Keys(Sequence[str]):
+    """The names of keys, made when they are asked for: millions cost nothing."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [key_name(number) for number in range(*index.indices(self._count))]
+        return key_name(index)
+
+
 class Catalog:
     """The keys, and how they are listed.
 
@@ -39,12 +62,7 @@ class Catalog:
     """
 
     def __init__(self, count: int) -> None:
-        self._keys = [key_name(number) for number in range(count)]
-        self._items = [
-            f"<Contents><Key>{key}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified>"
-            f'<ETag>"{number:032x}"</ETag><Size>1</Size><StorageClass>STANDARD</StorageClass></Contents>'
-            for number, key in enumerate(self._keys)
-        ]
+        self._keys = _Keys(count)
 
     def page(self, bucket: str, arguments: dict[str, str]) -> str:
         """Return the answer to ListObjectsV2.
@@ -66,7 +84,10 @@ class Catalog:
             key = self._keys[at]
             cut = key.find(delimiter, len(prefix)) if delimiter else -1
             if cut < 0:
-                parts.append(self._items[at])
+                parts.append(
+                    f"<Contents><Key>{key}</Key><LastModified>2020-01-01T00:00:00.000Z</LastModified>"
+                    f"<ETag>&quot;{at:032x}&quot;</ETag><Size>1</Size><StorageClass>STANDARD</StorageClass></Contents>"
+                )
                 last = key
                 at += 1
             else:

@@ -15,8 +15,10 @@ from s3torch.datasets.index._shared import Array, SharedArrays
 
 __all__ = ["build"]
 
-# Bytes that an entry may take beside its key. What is asked for least often, the time of change, gives way.
+# Bytes that an entry may take beside its key, once there are many. What is asked for least often, the time of change,
+# gives way.
 _BUDGET = 24
+_MANY = 65_536
 
 
 def build(chunks: Iterable[Chunk]) -> Columns:
@@ -53,13 +55,13 @@ def build(chunks: Iterable[Chunk]) -> Columns:
         "digests": [chunk.etags.digests for chunk in given] if has_digests else [np.zeros((0, 16), np.uint8)],
         "parts": _narrow([chunk.etags.parts for chunk in given], parts),
         "classes": [codes],
-        "odd_places": [places],
+        "odd_places": [places.astype(np.min_scalar_type(count))],
         "odd_lengths": [np.array([len(etag) for etag in spelled], np.uint16)],
         "odd_text": [np.frombuffer(b"".join(spelled), np.uint8)],
     }
     taken = sum(piece.nbytes for name, pieces in arrays.items() if name not in ("text", "offsets") for piece in pieces)
     each = (taken - (len(padded) - count) * padded.itemsize) / max(1, count) + offsets.itemsize / BLOCK
-    if each - len(common) + narrowest.width > _BUDGET:
+    if count >= _MANY and each - len(common) + narrowest.width > _BUDGET:
         times = None
     arrays["times"] = _narrow([chunk.times for chunk in given], times or Narrowing(0, 0))
     shared = SharedArrays(arrays)

@@ -15,6 +15,8 @@ __all__ = ["KeyRange", "propose", "remaining", "share_out", "successor"]
 
 _LOWER_HEX = frozenset(hexdigits.lower())
 _UPPER_HEX = frozenset(hexdigits.upper())
+_ASCII = 0x7F
+_STEPS = 17
 # Digits in the scale beyond those that the keys of a page have in common.
 _PRECISION = 8
 
@@ -49,14 +51,14 @@ def successor(text: str) -> str | None:
     return None
 
 
-def remaining(space: KeyRange) -> float:
+def remaining(space: KeyRange) -> int:
     """Estimate how many keys are left of a range, as if they lay as densely as in its last page."""
     if space.first is None or not space.seen:
-        return 0.0
+        return 0
     scale = _Scale.of(space)
     place = scale.value(space.after)
     width = max(1, place - scale.value(space.first))
-    return space.seen * (scale.end - place) / width
+    return space.seen * (scale.end - place) // width
 
 
 def share_out(spaces: Sequence[KeyRange], slots: int, page: int) -> list[int]:
@@ -73,7 +75,7 @@ def share_out(spaces: Sequence[KeyRange], slots: int, page: int) -> list[int]:
     counts = [0] * len(spaces)
     left = [remaining(space) for space in spaces]
     for _ in range(slots):
-        shares = [count / (splits + 1) for count, splits in zip(left, counts, strict=True)]
+        shares = [count // (splits + 1) for count, splits in zip(left, counts, strict=True)]
         best = max(range(len(spaces)), key=shares.__getitem__, default=None)
         if best is None or shares[best] < 2 * page:
             break
@@ -196,8 +198,11 @@ def _symbols(space: KeyRange, start: int) -> Sequence[str]:
         seen |= set(digits)
     for letters, hexadecimal in ((ascii_lowercase, _LOWER_HEX), (ascii_uppercase, _UPPER_HEX)):
         found = seen & set(letters)
-        if found and found <= hexadecimal:
-            seen |= hexadecimal & set(letters)
-        elif len(found) > len(letters) // 2:
-            seen |= set(letters)
+        if found:
+            seen |= hexadecimal & set(letters) if found <= hexadecimal else set(letters)
+    here = ord(space.after[start : start + 1] or "a")
+    if here > _ASCII:
+        # Scripts have too many characters to be guessed from a few: steps that double find where they end.
+        codes = (here + 2**step for step in range(_STEPS))
+        seen |= {chr(code) for code in codes if code <= sys.maxunicode and not 0xD800 <= code <= 0xDFFF}
     return sorted(seen)

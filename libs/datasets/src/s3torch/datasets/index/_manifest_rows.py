@@ -60,7 +60,7 @@ def _texts(pa: Any, batch: pa.RecordBatch, bucket: str | None) -> tuple[bytes, p
     keys, uris, buckets = (_strings(pa, batch, name) for name in ("key", "uri", "bucket"))
     if keys is not None and buckets is not None:
         _refuse(pc.or_(pc.equal(buckets, ""), pc.match_substring(buckets, "/")), buckets, "a row's bucket is")
-        whole = pc.binary_join_element_wise(buckets, keys, "/")
+        whole = pc.binary_join_element_wise(buckets, keys, pa.scalar("/", pa.large_string()))
     elif keys is not None and bucket is not None:
         whole = None
     elif uris is not None:
@@ -70,7 +70,7 @@ def _texts(pa: Any, batch: pa.RecordBatch, bucket: str | None) -> tuple[bytes, p
         raise ValueError("it needs the columns bucket and key, or uri; or key, and bucket= as an argument")
     if keys is not None:
         _refuse(pc.equal(keys, ""), keys, "a row's key is")
-    if whole is None:
+    if whole is None and keys is not None:
         return f"{bucket}/".encode(), keys.cast(pa.large_binary())
     if bucket is not None:
         others = pc.invert(pc.starts_with(whole, f"{bucket}/"))

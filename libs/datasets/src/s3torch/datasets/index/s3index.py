@@ -35,8 +35,9 @@ class S3Index(Sequence[S3BucketKeyData]):
     all have in common, and some 20 bytes each for size, ETag, storage class and time of last change. Forked workers
     see the same pages; to spawned ones a descriptor travels. Slices, `take` and `where` select from the same columns.
 
-    An index does not change. Of what listings tell, it does not keep the state of restores; nor times of last
-    change (they are 0 then) where they would make an entry take more than 24 bytes beside its key.
+    An index does not change. Of what listings tell, it does not keep the state of restores; nor, where there are more
+    than 65,535 objects, times of last change that would make an entry take more than 24 bytes beside its key: they
+    are 0 then.
 
     Make one by `from_items`, `list_index` or `load_manifest`.
     """

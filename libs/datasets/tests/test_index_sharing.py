@@ -1,0 +1,104 @@
+"""Processes share an index: none has a copy, however it was started."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from s3torch.client import ObjectInfo, S3BucketKeyData
+from s3torch.datasets import S3Index
+from s3torch.datasets.index import _shared
+from s3torch.datasets.index._shared import SharedArrays
+
+METHODS = [name for name in ("fork", "spawn", "forkserver") if name in multiprocessing.get_all_start_methods()]
+
+
+def many(count: int) -> S3Index:
+    return S3Index.from_items(
+        S3BucketKeyData("b", key(number), ObjectInfo(key(number), f'"{number:032x}"', number, 0))
+        for number in range(count)
+    )
+
+
+def key(number: int) -> str:
+    return f"{number * 2654435761 % 2**32:08x}/{'x' * 52}"
+
+
+def _private() -> int:
+    """Bytes of memory that this process has to itself."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
+def _use(index: S3Index, answer: Any) -> None:
+    before = _private()
+    last = None
+    for item in index:
+        last = item
+    answer.put((len(index), last, _private() - before))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_process_that_uses_it_has_no_copy(method: str) -> None:
+    whole = many(150_000)
+    index = whole.take(np.random.default_rng(0).permutation(150_000)).where(max_size=140_000)
+    assert whole.nbytes > 12_000_000
+    context: Any = multiprocessing.get_context(method)
+    answer = context.SimpleQueue()
+    process = context.Process(target=_use, args=(index, answer))
+    process.start()
+    try:
+        process.join(100)
+        assert process.exitcode == 0
+        count, last, growth = answer.get()
+        assert (count, last) == (140_001, index[-1])
+        assert growth < 6_000_000
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_a_plain_pickle_carries_the_bytes() -> None:
+    index = many(2000)
+    state = pickle.dumps(index)
+    assert index.nbytes < len(state) < 2 * index.nbytes
+    again: S3Index = pickle.loads(state)
+    del index
+    assert again[1999].key == key(1999)
+    assert again._columns.arrays.is_shared
+
+
+def test_what_has_no_room_in_shared_memory_is_kept_in_private_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to shared memory beyond the file system's size would end the process."""
+    usage = SimpleNamespace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(_shared, "_SHM", Path.cwd())
+    index = many(2000)
+    assert not index._columns.arrays.is_shared
+    again: S3Index = pickle.loads(pickle.dumps(index))
+    assert list(again) == list(index)
+    assert again.fingerprint == index.fingerprint
+
+
+def test_arrays_in_shared_memory_cannot_be_written() -> None:
+    arrays = SharedArrays({"a": [np.arange(5), np.arange(2)], "b": [np.zeros((0, 3), np.uint8)]})
+    assert arrays["a"].tolist() == [0, 1, 2, 3, 4, 0, 1]
+    assert arrays["b"].shape == (0, 3)
+    assert list(arrays) == ["a", "b"]
+    with pytest.raises(ValueError, match="read-only"):
+        arrays["a"][0] = 1
+    large = SharedArrays({"a": [np.arange(20_000)]})
+    assert large.is_shared
+    assert isinstance(large._memory, torch.Tensor)
+    with pytest.raises(ValueError, match="read-only"):
+        large["a"][0] = 1
