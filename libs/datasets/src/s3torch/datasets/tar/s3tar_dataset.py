@@ -427,7 +427,7 @@ class S3TarDataset(IterableDataset[Any]):
     def _detached(self) -> Self:
         """Return a copy whose epochs and states are its own: workers of a mixture go through different ones."""
         twin = copy.copy(self)
-        twin._shared, twin._loaded, twin._run = self._shared.clone(), None, None
+        twin.__dict__.update(_shared=self._shared.clone(), _loaded=None, _run=None)
         return twin
 
     def __getstate__(self) -> dict[str, Any]:
