@@ -127,6 +127,7 @@ def zeros() -> Iterator[ZeroServer]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads the peak of memory from /proc")
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_sizes_from_nothing_to_two_gibibytes(zeros: ZeroServer) -> None:
     small = [(0, True), (1, True), (110_000, True), (3 * MIB, True), (PART_SIZE, True), (0, False), (200_000, False)]

@@ -103,7 +103,13 @@ def test_a_pickle_counts_from_zero(memory: Place) -> None:
 
 @pytest.mark.timeout(300)  # importing torch in every process takes long on a busy machine
 @pytest.mark.usefixtures("dummy_aws_env")
-@pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param("fork", marks=pytest.mark.skipif(sys.platform == "win32", reason="it cannot fork")),
+        pytest.param("spawn", marks=pytest.mark.slow),
+    ],
+)
 def test_workers_are_counted_each_and_together(served: Served, method: str) -> None:
     dataset = S3IterableDataset.from_prefix(
         served.uri, region=served.region, endpoint=served.endpoint, transform=read, enable_sharding=True

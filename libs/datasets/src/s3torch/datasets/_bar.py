@@ -54,7 +54,7 @@ class Bar:
 def _make() -> Any:
     from tqdm import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]  # generic only in its stubs
+    class Bar(tqdm):  # type: ignore[misc]  # it has no types
         monitor_interval = 0  # no thread that watches it
 
     return Bar(unit=" objects", unit_scale=True, dynamic_ncols=True)

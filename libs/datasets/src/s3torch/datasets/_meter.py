@@ -265,11 +265,13 @@ def _remake(has_bar: bool, block: torch.Tensor | None) -> Meter:  # what a pickl
 
 
 def _make_block() -> torch.Tensor:
-    block = torch.zeros(_ROWS * _ROW_BYTES, dtype=torch.uint8)
+    size = _ROWS * _ROW_BYTES
     try:
-        return block.share_memory_()
+        # Fresh shared memory is all zeros, and takes no room until it is written to.
+        storage = torch.UntypedStorage._new_shared(size)  # noqa: SLF001  # nothing public does this without writing
+        return torch.empty(0, dtype=torch.uint8).set_(storage)
     except RuntimeError:  # a system without room for shared memory: then this process counts for itself
-        return block
+        return torch.zeros(size, dtype=torch.uint8)
 
 
 def _copy(counts: RequestCounts) -> RequestCounts:
