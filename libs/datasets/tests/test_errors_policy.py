@@ -98,7 +98,8 @@ def test_the_error_of_a_transform_keeps_its_type_and_names_the_object(
 ) -> None:
     with pytest.raises(DamagedError) as caught:
         samples(make(style, memory, transform=decode, transform_workers=workers))
-    assert "s3://bucket/03" in caught.value.__notes__[0]
+    notes: list[str] = vars(caught.value)["__notes__"]
+    assert "s3://bucket/03" in notes[0]
 
 
 def test_skipped_objects_are_left_out_and_counted(style: type[Dataset], memory: Place, workers: int) -> None:
@@ -245,7 +246,7 @@ def test_splits_and_samplers_keep_batches_together(memory: Place, workers: int) 
     parts = random_split(dataset, [6, 7])
     seen = [numbers(DataLoader(part, batch_size=4, collate_fn=list)) for part in parts]
     assert sorted(one for batches in seen for batch in batches for one in batch) == KEYS
-    ranks = [DistributedSampler(dataset, 2, rank, shuffle=False) for rank in range(2)]
+    ranks: list[Any] = [DistributedSampler(dataset, 2, rank, shuffle=False) for rank in range(2)]
     loaded = [numbers(DataLoader(dataset, batch_size=7, sampler=rank, collate_fn=list)) for rank in ranks]
     assert loaded[0] == [["00", "02", "04", "05", "07", "09", "11"]]
     assert loaded[1] == [["01", "03", "06", "08", "10", "00"]]

@@ -25,6 +25,8 @@ __all__ = ["S3Dataset", "identity"]
 # Asking without allow_none would fix the method for the whole program. The platform's own comes first in the list.
 _DEFAULT_START_METHOD = multiprocessing.get_all_start_methods()[0]
 
+_DEFAULT_READER = S3ReaderConstructor.default()
+
 # An object in its turn: None where nothing of it was fetched ahead.
 _Turn: TypeAlias = tuple[S3BucketKeyData, FetchedObject | None]
 
@@ -194,7 +196,7 @@ class S3Dataset:
                 item.bucket, item.key, object_info=item.object_info, reader_constructor=self._reader_constructor
             )
         else:
-            construct = self._reader_constructor or S3ReaderConstructor.default()
+            construct = self._reader_constructor or _DEFAULT_READER
             reader = construct(
                 bucket=item.bucket, key=item.key, get_object_info=fetched.get_object_info, get_stream=fetched
             )

@@ -269,9 +269,10 @@ def _make_block() -> torch.Tensor:
     try:
         # Fresh shared memory is all zeros, and takes no room until it is written to.
         storage = torch.UntypedStorage._new_shared(size)  # noqa: SLF001  # nothing public does this without writing
-        return torch.empty(0, dtype=torch.uint8).set_(storage)
+        block: torch.Tensor = torch.empty(0, dtype=torch.uint8).set_(storage)
     except RuntimeError:  # a system without room for shared memory: then this process counts for itself
         return torch.zeros(size, dtype=torch.uint8)
+    return block
 
 
 def _copy(counts: RequestCounts) -> RequestCounts:
