@@ -238,3 +238,15 @@ def test_items_without_a_request_have_their_turn() -> None:
     assert seen == list(range(12))
     assert (window.delivered, window.started, window.in_flight_peak) == (12, 8, 4)
     window.close()
+
+
+def test_what_is_done_as_soon_as_it_is_started_is_handed_out_first() -> None:
+    engine = SlowEngine(lambda: 0)
+    results = get_many(engine, ask(20), window=8, window_bytes=10_000)
+    for count in range(1, 5):
+        next(results)
+        assert len(engine.started) == count
+    engine.steps = lambda: 3  # the next is not there, and those behind it need not wait for it
+    next(results)
+    assert len(engine.started) > 8
+    assert len(list(results)) == 15
