@@ -15,6 +15,7 @@ PACKAGES = (
     "s3torch.readers",
     "s3torch.writer",
     "s3torch.datasets",
+    "s3torch.datasets.decode",
     "s3torch.checkpoint",
     "s3torch.dcp",
     "s3torch.lightning",
