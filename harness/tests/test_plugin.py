@@ -11,9 +11,10 @@ import pytest
 
 import s3torch.harness.conformance  # noqa: F401  # with torch, which cannot be imported again once pytester forgets it
 from s3torch.harness._options import Options, load_options, parse_size
+from s3torch.harness.conformance._known_servers import ServerFacts, facts_of
 from s3torch.harness.servers import MotoServer, ServerError
 from s3torch.harness.servers.endpoint import BucketLentError, EndpointServer, is_amazon
-from s3torch.harness.servers.scripted import ScriptedServer
+from s3torch.harness.servers.scripted import Request, ScriptedServer, Wire
 
 if TYPE_CHECKING:
     from s3torch.client import EngineContext
@@ -229,6 +230,23 @@ class TestEndpointServer:
     def test_moto_takes_any_credentials(self, moto_server: MotoServer) -> None:
         with EndpointServer(moto_server.endpoint) as server:
             assert server.checks_credentials() is False
+
+    def test_moto_lists_uploads(self, moto_server: MotoServer, buckets: Callable[[], set[str]]) -> None:
+        with EndpointServer(moto_server.endpoint) as server:
+            assert facts_of(server) == ServerFacts(checks_credentials=False, lists_uploads=True)
+            assert buckets() == set()
+
+    def test_a_store_may_list_no_uploads(self) -> None:
+        def answer(request: Request, wire: Wire) -> None:
+            if "uploads" in request.query:
+                wire.respond(501, b"<Error><Code>NotImplemented</Code></Error>")
+            else:
+                wire.respond(200 if request.method != "DELETE" else 204)
+
+        with ScriptedServer(answer) as store:
+            with EndpointServer(store.endpoint) as server:
+                assert facts_of(server).lists_uploads is False
+            assert store.requests[-1].method == "DELETE"  # of the bucket that it was tried on
 
     @pytest.mark.parametrize(
         ("endpoint", "expected"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import pytest
 
 from s3torch.harness.conformance import Arrangement
-from s3torch.harness.conformance._known_servers import MOTO, SWIFT, ServerFacts
+from s3torch.harness.conformance._known_servers import MEMORY, MOTO, SWIFT, declare
 
 __all__ = [
     "LONG_LAWS",
@@ -102,18 +102,16 @@ class OnEveryTarget(OnTarget):
 class InMemory(OnTarget):
     server = "memory"
     engine = "memory"
-    is_networked = False
-    is_seen_by_other_processes = False
 
 
-def _broken(facts: ServerFacts) -> Mapping[str, str]:
-    return {**facts.broken_for_engines, **facts.broken_for_writers}
+declare(InMemory, MEMORY)
 
 
 class _OnMoto(OnTarget):
     server = "moto"
-    refused_keys = MOTO.refused_keys
-    broken_by_server = _broken(MOTO)
+
+
+declare(_OnMoto, MOTO)
 
 
 class Boto3OnMoto(_OnMoto):
@@ -126,12 +124,10 @@ class DirectOnMoto(_OnMoto):
 
 class _OnSwift(OnTarget):
     server = "swift"
-    checks_credentials = SWIFT.checks_credentials
-    has_storage_classes = SWIFT.has_storage_classes
-    has_tags = SWIFT.has_tags
-    refused_keys = SWIFT.refused_keys
-    broken_by_server = _broken(SWIFT)
     start_methods: ClassVar[tuple[str, ...]] = ("fork",)  # each takes seconds, and moto has seen them all
+
+
+declare(_OnSwift, SWIFT)
 
 
 class Boto3OnSwift(_OnSwift):

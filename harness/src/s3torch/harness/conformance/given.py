@@ -18,7 +18,7 @@ import pytest
 from s3torch.client import S3Client
 from s3torch.harness._given_module import OPTIONS
 from s3torch.harness._options import Options
-from s3torch.harness.conformance._known_servers import ServerFacts, facts_of
+from s3torch.harness.conformance._known_servers import MEMORY, ServerFacts, declare, facts_of
 from s3torch.harness.conformance.arrangement import Arrangement, Connect
 from s3torch.harness.conformance.reader import ReaderConformance, StoredObject, StoreObject
 from s3torch.harness.conformance.recording import Recorder
@@ -59,7 +59,7 @@ def given_options(request: pytest.FixtureRequest) -> Options:
 def given_facts(request: pytest.FixtureRequest, given_options: Options) -> ServerFacts:
     """What the store at hand can do, or cannot."""
     if given_options.engine == "memory":
-        return ServerFacts(is_networked=False)
+        return MEMORY
     server: S3Server = request.getfixturevalue("s3_server")
     return facts_of(server)
 
@@ -177,8 +177,7 @@ class TestGivenWriter(_Given, WriterConformance):
     def declare(cls, _options: Options, facts: ServerFacts) -> None:
         """Set the attributes that the laws look at."""
         cls.part_size = _PART_SIZE
-        cls.lists_uploads = facts.lists_uploads
-        cls.broken_by_server = facts.broken_for_writers
+        declare(cls, facts)
 
     @pytest.fixture
     def tap(self, given_tap: EngineTap) -> RequestTap:
@@ -203,12 +202,7 @@ class TestGivenEngine(_Given, StoreConformance):
     @classmethod
     def declare(cls, _options: Options, facts: ServerFacts) -> None:
         """Set the attributes that the laws look at."""
-        cls.is_networked = cls.is_seen_by_other_processes = facts.is_networked
-        cls.checks_credentials = facts.checks_credentials
-        cls.has_storage_classes = facts.has_storage_classes
-        cls.has_tags = facts.has_tags
-        cls.refused_keys = facts.refused_keys
-        cls.broken_by_server = facts.broken_for_engines
+        declare(cls, facts)
 
     @pytest.fixture
     def connect(self, s3_connect: Connect) -> Connect:

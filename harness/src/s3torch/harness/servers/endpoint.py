@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -193,6 +194,20 @@ class EndpointServer(Serving):
         finally:
             client.close()
         return False
+
+    def lists_uploads(self) -> bool:
+        """Whether the store tells which multipart uploads are unfinished; asks it, of a bucket made for that."""
+        from botocore.exceptions import ClientError
+
+        name = self.bucket or self.create_bucket(f"test-{uuid.uuid4().hex}")
+        try:
+            self._started().list_multipart_uploads(Bucket=name, MaxUploads=1)
+        except ClientError:
+            return False
+        finally:
+            if name != self.bucket:
+                self.release(name)
+        return True
 
     def _make_client(self, access_key: str, secret_key: str, token: str | None) -> Any:
         import boto3
