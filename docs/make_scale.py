@@ -17,7 +17,7 @@ from typing import Any
 
 from s3torch.harness.scale.costs import Costs
 from s3torch.harness.scale.model import Service, WorkKind, gigabits, plan, predict, work_of
-from s3torch.harness.scale.reality import CASES, Case, Checked, check_model
+from s3torch.harness.scale.reality import CASES, Case, Checked, check_model, hold_against_model
 from s3torch.harness.scale.tables import (
     LINKS,
     Comparison,
@@ -55,8 +55,7 @@ def read() -> tuple[Costs, list[Comparison], list[Checked]]:
 def _checked(costs: Costs, found: dict[str, Any]) -> Checked:
     service = Service(found["first_byte"], found["cap"], 0.0)
     case = Case(found["connections"], WorkKind(found["kind"]), found["size"], service)
-    work = work_of(case.kind, costs.plain, size=case.size)
-    return Checked(case, predict(work, 1e11, service, connections=case.connections, processes=1), found["rate"])
+    return hold_against_model(costs, case, found["rate"])
 
 
 def measure() -> None:

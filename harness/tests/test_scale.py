@@ -184,6 +184,14 @@ def test_the_pacing_server_keeps_its_pace() -> None:
     assert checked.rate < 1.02 * checked.predicted.rate
 
 
+def test_nothing_of_the_user_s_own_reaches_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    before = dict(os.environ)
+    assert check_model(COSTS, Case(2, WorkKind.SMALL, 1000, Service(0.01, 5e6, 0.0), rounds=1)).rate > 0
+    assert dict(os.environ) == before
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.connections}x{case.size}")
 def test_the_model_tells_what_sockets_do(case: Case) -> None:
     checked = check_model(COSTS, replace(case, rounds=max(4, case.rounds // 3)))

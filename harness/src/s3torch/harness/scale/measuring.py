@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import multiprocessing
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 from s3torch.client import GetRequest, S3Client, S3ClientConfig
@@ -15,7 +14,7 @@ from s3torch.harness.bench.subjects.measure import cpu_seconds, resident_bytes
 from s3torch.harness.scale.costs import Costs, PathCosts
 from s3torch.harness.scale.model import OBJECT, PART
 from s3torch.harness.scale.pacing import PacingServer
-from s3torch.harness.servers._address import foreign_variables
+from s3torch.harness.servers._address import only_environment
 
 __all__ = ["measure_costs"]
 
@@ -46,7 +45,7 @@ def measure_costs(
     paths = []
     for tls in (False, True):
         name = "TLS" if tls else "plain HTTP"
-        with PacingServer(tls=tls) as server, _environment(server.env()):
+        with PacingServer(tls=tls) as server, only_environment(server.env()):
             paths.append(_measure_path(server, name, say, large, objects, repeat, _measure_connection(tls)))
     return Costs(machine=_describe(), plain=paths[0], tls=paths[1])
 
@@ -106,7 +105,7 @@ def _measure_connection(tls: bool) -> int:
 
 def _weigh_connection(tls: bool) -> int:
     # Each answer takes a while, so that each request of the window opens a connection.
-    with PacingServer(first_byte=_OPENING_SECONDS, tls=tls) as server, _environment(server.env()):
+    with PacingServer(first_byte=_OPENING_SECONDS, tls=tls) as server, only_environment(server.env()):
         config = S3ClientConfig(force_path_style=True, window=_CONNECTIONS, window_bytes=1024**3)
         with S3Client(server.region, endpoint=server.endpoint, s3client_config=config) as client:
 
@@ -118,23 +117,6 @@ def _weigh_connection(tls: bool) -> int:
 
             before = open_connections(_WINDOW)
             return max(0, open_connections(_CONNECTIONS) - before) // (_CONNECTIONS - _WINDOW)
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Let clients made within find the server and nobody's own account."""
-    before = dict(os.environ)
-    for name in foreign_variables(list(before)):
-        del os.environ[name]
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name in [*values, *before]:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                os.environ.pop(name, None)
 
 
 def _describe() -> str:

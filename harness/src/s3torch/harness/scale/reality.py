@@ -10,11 +10,12 @@ from s3torch.client import GetRequest, S3Client, S3ClientConfig
 from s3torch.harness.scale.costs import Costs
 from s3torch.harness.scale.model import Prediction, Service, WorkKind, predict, work_of
 from s3torch.harness.scale.pacing import PacingServer
+from s3torch.harness.servers._address import only_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CASES", "TOLERANCE", "Case", "Checked", "check_model"]
+__all__ = ["CASES", "TOLERANCE", "Case", "Checked", "check_model", "hold_against_model"]
 
 TOLERANCE = 0.25
 """By how much measured and predicted may differ, as a part of the prediction."""
@@ -69,6 +70,19 @@ class Checked:
         return abs(self.ratio - 1) <= TOLERANCE
 
 
+def hold_against_model(costs: Costs, case: Case, rate: float) -> Checked:
+    """Put what was measured of a set-up beside its prediction.
+
+    Args:
+        costs: For the prediction.
+        case: The set-up.
+        rate: Bytes a second, measured.
+    """
+    work = work_of(case.kind, costs.plain, size=case.size)
+    predicted = predict(work, _LOOPBACK, case.service, connections=case.connections, processes=1)
+    return Checked(case, predicted, rate)
+
+
 def check_model(costs: Costs, case: Case) -> Checked:
     """Run one set-up and predict it.
 
@@ -79,7 +93,8 @@ def check_model(costs: Costs, case: Case) -> Checked:
     Raises:
         S3Exception: The client failed.
     """
-    with PacingServer(first_byte=case.service.first_byte, rate=case.service.rate) as server:
+    pacing = PacingServer(first_byte=case.service.first_byte, rate=case.service.rate)
+    with pacing as server, only_environment(server.env()):
         config = S3ClientConfig(
             unsigned=True, force_path_style=True, window=case.connections, window_bytes=case.connections * 4 * _ASSUMED
         )
@@ -89,9 +104,7 @@ def check_model(costs: Costs, case: Case) -> Checked:
             count = case.rounds * case.connections
             _read(client, case, count)
             seconds = time.perf_counter() - started
-    work = work_of(case.kind, costs.plain, size=case.size)
-    predicted = predict(work, _LOOPBACK, case.service, connections=case.connections, processes=1)
-    return Checked(case, predicted, count * case.size / seconds)
+    return hold_against_model(costs, case, count * case.size / seconds)
 
 
 def _read(client: S3Client, case: Case, count: int) -> None:

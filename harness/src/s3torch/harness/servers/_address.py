@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 REGION = "us-east-1"
@@ -68,6 +69,9 @@ def dummy_environment() -> dict[str, str]:
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",
+        # Set, not only removed: unset they mean the files in the user's home folder.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
 
 
@@ -103,6 +107,25 @@ def own_environment() -> dict[str, str]:
 def route_environment() -> dict[str, str]:
     """Return what of this process's environment a client needs to reach the user's own store at all."""
     return {name: value for name, value in os.environ.items() if name.lower() in _ROUTE_VARIABLES}
+
+
+@contextlib.contextmanager
+def only_environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Let clients made within find what some variables say, and nothing of the user's own account, store or proxy.
+
+    Args:
+        values: The variables.
+    """
+    before = dict(os.environ)
+    for name in foreign_variables(before):
+        del os.environ[name]
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name in values.keys() - before.keys():
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def foreign_variables(environment: Iterable[str]) -> list[str]:

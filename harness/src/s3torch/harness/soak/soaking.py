@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from s3torch.harness.faults import Fault, FaultPlan, FaultProxy
 from s3torch.harness.servers import MotoServer, Origin
-from s3torch.harness.servers._address import own_environment
+from s3torch.harness.servers._address import own_environment, server_environment
 from s3torch.harness.soak.events import Broken, Done, Ended, Rounded
 from s3torch.harness.soak.process import HangError, LoadError, LoadProcess
 from s3torch.harness.soak.settings import Job, Settings
@@ -99,7 +99,7 @@ def run_soak(settings: Settings, show: Callable[[Report], None] = lambda _: None
             stack.enter_context(server)
             server.create_bucket(_BUCKET)
             proxy = stack.enter_context(FaultProxy(server.endpoint, plan))
-            env = _environment(server.env(), proxy.endpoint)
+            env = {**own_environment(), **server_environment(server, endpoint=proxy.endpoint)}
             job = _job(settings, server.region, proxy.endpoint)
             load = stack.enter_context(LoadProcess(job, env, settings.silence))
             for _ in _follow(load, report):
@@ -150,7 +150,3 @@ def _job(settings: Settings, region: str, endpoint: str) -> Job:
         only=settings.only,
         also=settings.also,
     )
-
-
-def _environment(given: dict[str, str], endpoint: str) -> dict[str, str]:
-    return {**own_environment(), **given, "AWS_ENDPOINT_URL": endpoint, "AWS_ENDPOINT_URL_S3": endpoint}
