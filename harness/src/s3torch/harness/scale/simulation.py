@@ -35,8 +35,6 @@ class Setup:
     """Bytes a second."""
     seed: int = 0
     """Decides every latency."""
-    seconds: float = 0.0
-    """Simulated time that is measured; 0 takes some thousand requests', and some of each connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,16 +160,15 @@ class _Simulation:
         if connection.is_blocked:
             connection.is_blocked = False
             self._send(now, connection)
+        if not self._work.in_order:
+            self.held -= size
         if not connection.unhandled:
             self._deliver(now, connection)
-        elif not self._work.in_order:
-            self.held -= size
 
     def _deliver(self, now: float, connection: _Connection) -> None:
         process, size = connection.process, self._work.size
         self.requests += 1
         if not self._work.in_order:
-            self.held -= size % self._chunk or self._chunk
             self._begin(now, connection)
             return
         process.done.add(connection.number)
@@ -203,7 +200,8 @@ def simulate(work: Work, service: Service, setup: Setup) -> Simulated:
         setup.connections * work.size / setup.link,
         setup.connections / setup.processes * work.processor_time,
     )
-    seconds = setup.seconds or max(_LEAST_CYCLES, _LEAST_REQUESTS / setup.connections) * cycle
+    # Some thousand requests, and some of each connection.
+    seconds = max(_LEAST_CYCLES, _LEAST_REQUESTS / setup.connections) * cycle
     simulation = _Simulation(work, service, setup)
     simulation.start()
     simulation.run(seconds)
