@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.live import Live
 
 from s3torch.harness._command_line import run_program
+from s3torch.harness._options import load_name
 from s3torch.harness._signals import INTERRUPTED
-from s3torch.harness.soak.settings import Settings, load_function
+from s3torch.harness.soak.settings import Settings
 from s3torch.harness.soak.soaking import Report, run_soak
 from s3torch.harness.soak.view import draw_progress, print_verdict, summary_of
 
@@ -79,7 +80,7 @@ def _run(settings: Settings, console: Console) -> Report:
 
 def _check_names(settings: Settings) -> None:
     for name in settings.also:
-        load_function(name)
+        load_name("--also", name)
     if settings.only:
         from s3torch.harness.soak.activities import ALL
 

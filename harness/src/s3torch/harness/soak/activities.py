@@ -7,10 +7,10 @@ run beside each other; those of `ALONE` start processes or own the program's thr
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from s3torch.checkpoint import S3Checkpoint
 from s3torch.client import GetRequest, S3Client
@@ -190,9 +190,6 @@ def _go_through(
 
 
 def _read_sample(reader: S3Reader) -> tuple[str, torch.Tensor]:
-    info = get_worker_info()
-    if info is not None:
-        torch.set_num_threads(1)
     data = torch.frombuffer(bytearray(reader.read()), dtype=torch.uint8)
     return reader.key, data
 
@@ -239,8 +236,3 @@ IN_THREADS: tuple[Activity, ...] = (
 )
 ALONE: tuple[Activity, ...] = (load_by_index, load_as_stream, keep_distributed_checkpoint)
 ALL: dict[str, Activity] = {activity.__name__: activity for activity in (*IN_THREADS, *ALONE)}
-
-
-def names_of(activities: Iterable[Activity]) -> list[str]:
-    """Return the names of activities."""
-    return [activity.__name__ for activity in activities]

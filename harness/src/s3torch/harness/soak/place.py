@@ -19,7 +19,6 @@ __all__ = [
     "WrongBytesError",
     "check_bytes",
     "make_content",
-    "typed_error",
 ]
 
 SMALL, SMALL_COUNT = 40_000, 48
@@ -142,18 +141,3 @@ class Place:
         """Close the clients."""
         self.client.close()
         self.reader_client.close()
-
-
-def typed_error(error: BaseException) -> S3Exception | None:
-    """Return the client's error that an error is or carries, as torch hands those of a checkpoint on; None otherwise.
-
-    Args:
-        error: What was raised.
-    """
-    if isinstance(error, S3Exception):
-        return error
-    failures = getattr(error, "failures", None)
-    if isinstance(failures, dict) and failures:
-        found = [typed_error(failure[0]) for failure in failures.values()]
-        return found[0] if all(found) else None
-    return None

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from s3torch.harness._options import load_name
-
-__all__ = ["SERVERS", "Job", "Settings", "load_function"]
+__all__ = ["SERVERS", "Job", "Settings"]
 
 SERVERS = ("moto", "origin")
 
@@ -90,15 +86,3 @@ class Job:
         """Return what `to_json` wrote."""
         found = json.loads(text)
         return cls(**{**found, "only": tuple(found["only"]), "also": tuple(found["also"])})
-
-
-def load_function(name: str) -> Callable[..., Any]:
-    """Return the function that ``module:function`` names.
-
-    Raises:
-        ValueError: There is none.
-    """
-    try:
-        return load_name("--also", name)
-    except ValueError as error:
-        raise ValueError(f"{name!r} does not name a function as module:function: {error}") from error

@@ -17,6 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from s3torch.client import S3Exception
 from s3torch.harness._events import EventWriter
+from s3torch.harness._options import load_name
+from s3torch.harness._typed_errors import find_typed_error
 from s3torch.harness.soak.activities import (
     ALL,
     ALONE,
@@ -26,8 +28,8 @@ from s3torch.harness.soak.activities import (
     keep_distributed_checkpoint,
 )
 from s3torch.harness.soak.events import Began, Broken, Done, Ended, Event, Rounded, encode
-from s3torch.harness.soak.place import Place, WrongBytesError, typed_error
-from s3torch.harness.soak.settings import Job, load_function
+from s3torch.harness.soak.place import Place, WrongBytesError
+from s3torch.harness.soak.settings import Job
 from s3torch.harness.soak.watching import settle, take_sample
 
 __all__ = ["main"]
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> int:
     tell = EventWriter[Event](encode)
     job = Job.from_json(arguments[0])
     beside = _choose(IN_THREADS, job.only)
-    alone = [*_choose(ALONE, job.only), *(load_function(name) for name in job.also)]
+    alone = [*_choose(ALONE, job.only), *(load_name("--also", name) for name in job.also)]
     if keep_distributed_checkpoint in alone:
         try:
             # Takes long when imported first, and is none of the load.
@@ -91,7 +93,7 @@ def _do(activity: Activity, place: Place, chance: random.Random, tell: EventWrit
     except WrongBytesError as error:
         tell(Broken(name, f"wrong bytes: {error}"))
     except BaseException as error:
-        found = typed_error(error)
+        found = find_typed_error(error, S3Exception)
         if found is not None:
             tell(
                 Done(
