@@ -9,16 +9,18 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
-from libs.datasets.tests.conftest import Place
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from s3torch.datasets import S3IterableDataset, S3MapDataset, S3MixtureDataset, merge_states
 from s3torch.datasets.tar import S3TarDataset
 from s3torch.readers import S3Reader
+
+if TYPE_CHECKING:
+    from libs.datasets.tests.conftest import Place
 
 
 class Numbers(IterableDataset[Any]):
@@ -304,6 +306,7 @@ def of_s3(memory: Place, stop: Stop = "all") -> S3MixtureDataset:
     )
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata's own
 def test_objects_and_tar_shards_resume_with_other_numbers_of_workers(memory: Place, names: set[str]) -> None:
     plain: Any = {"batch_size": None, "multiprocessing_context": "fork"}
     source = random.Random(1)

@@ -273,7 +273,7 @@ class _Run:
 def _detach(dataset: IterableDataset[Any]) -> IterableDataset[Any]:
     """Return a copy of a dataset whose epoch is this process's own affair; the dataset itself if it shares none."""
     detach = getattr(dataset, "_detached", None)
-    return dataset if detach is None else detach()  # type: ignore[no-any-return]  # found by name
+    return dataset if detach is None else detach()
 
 
 def _set_epoch(dataset: IterableDataset[Any], epoch: int) -> None:
