@@ -80,6 +80,7 @@ class TarRun:
         self._left_open = len(state.open)  # of those that were begun before
         self._ahead: deque[OpenShard] = deque()  # where the shards begin that the window has drawn and not opened
         self._reading: list[ShardReading] = []
+        self._last: TarState | None = None  # once it is closed
         self.window = ShardWindow(
             engine,
             self._fetches(chain(state.open, plan.from_turn(state.started))),
@@ -126,6 +127,8 @@ class TarRun:
 
     def state(self) -> TarState:
         """Return how far this consumer has come: what was returned is consumed."""
+        if self._last is not None:
+            return self._last
         still_open = [reading.state() for reading in self._reading]
         # Begun before, and not opened again yet.
         still_open += list(self._state.open)[len(self._state.open) - self._left_open :]
@@ -138,8 +141,10 @@ class TarRun:
         )
 
     def close(self) -> None:
-        """End all that is in flight; nothing more can be read."""
+        """End all that is in flight, and forget what was not given; nothing more can be read."""
+        self._last = self.state()
         self.window.close()
+        self._reading.clear()
 
     def _sample_of(self, reading: ShardReading) -> RawSample | None:
         try:

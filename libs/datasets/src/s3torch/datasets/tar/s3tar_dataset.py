@@ -135,6 +135,8 @@ class S3TarDataset(IterableDataset[Any]):
         self._shared = torch.tensor([0, _NOBODY, 0], dtype=torch.int64).share_memory_()
         self._meter = Meter(has_bar=bool(progress))
         self._loaded: TarState | None = None
+        self._is_own = False  # whether this worker was told to load it
+        self._once: int | None = None  # the epoch of this worker's next iteration
         self._run: TarRun | None = None
         self._run_pid = 0
         self._session: Session | None = None
@@ -218,6 +220,11 @@ class S3TarDataset(IterableDataset[Any]):
         """The shards, in the plain order."""
         return self._shards
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next iteration."""
+        return int(self._shared[0])
+
     def stats(self) -> DatasetStats:
         """Return what the dataset has done so far: samples, bytes, requests, time waited, what was skipped.
 
@@ -228,7 +235,9 @@ class S3TarDataset(IterableDataset[Any]):
         return self._meter.read()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration; workers that live on learn of it, too.
+        """Choose the order of the next iterations; workers that live on learn of it, too.
+
+        A worker that is told chooses for itself, and for its next iteration only.
 
         Args:
             epoch: From 0. A state that was loaded is kept if it is of this epoch, and dropped if not.
@@ -239,7 +248,12 @@ class S3TarDataset(IterableDataset[Any]):
         check_epoch(epoch)
         if self._run is not None and self._run.epoch != epoch:
             self._run = None
-        self._shared[0] = epoch
+        if self._loaded is not None and self._loaded.epoch != epoch:
+            self._loaded = None
+        if get_worker_info() is None:
+            self._shared[0] = epoch
+        else:
+            self._once = epoch  # what one worker is told is not for the others
 
     def __iter__(self) -> Iterator[Any]:
         """Return an iterator of samples; the shard is decided here, nothing is requested before the first sample."""
@@ -252,7 +266,8 @@ class S3TarDataset(IterableDataset[Any]):
 
         Returns:
             Numbers and strings: some 300 bytes, and 20 to 40 for each shard that is being read. A state is of one
-            consumer: one worker of one rank, or a process without workers. `merge_states` makes one of them all.
+            consumer: one worker of one rank, or a process without workers. `s3torch.datasets.merge_states` makes one of
+            them all.
 
         Raises:
             RuntimeError: The workers of a ``DataLoader`` iterate it, and not this process.
@@ -264,9 +279,7 @@ class S3TarDataset(IterableDataset[Any]):
                 "the workers of a DataLoader iterate this dataset, and only they know how far they have come: use"
                 " torchdata's StatefulDataLoader, and its state_dict()"
             )
-        epoch = int(self._shared[0])
-        loaded = self._loaded
-        return (loaded if loaded is not None and loaded.epoch == epoch else self._fresh(epoch)).to_dict()
+        return (self._loaded or self._fresh(self.epoch)).to_dict()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on, in the next iteration, after what a state says is consumed.
@@ -292,28 +305,16 @@ class S3TarDataset(IterableDataset[Any]):
             raise ValueError(f"the state is of another dataset: {changed} ({prints})")
         if state.seed != self._seed:
             raise ValueError(f"the state is of another order: seed {state.seed}, now {self._seed} (None: no shuffle)")
-        self._loaded = state
-        self._run = None
-        self._shared[:] = torch.tensor([state.epoch, _NOBODY, 0])
-
-    @staticmethod
-    def merge_states(states: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Make one state of those of all consumers, with which any number of ranks and workers can go on.
-
-        Args:
-            states: What `state_dict` returned in each worker of each rank, in any order.
-
-        Returns:
-            The state to load everywhere.
-
-        Raises:
-            ValueError: Some are missing, or they do not belong together.
-        """
-        return merge([TarState.from_dict(state) for state in states]).to_dict()
+        self._loaded, self._run = state, None
+        self._is_own = get_worker_info() is not None
+        if self._is_own:
+            self._once = state.epoch
+        else:
+            self._shared[:] = torch.tensor([state.epoch, _NOBODY, 0])
 
     def _begin(self) -> tuple[TarRun, int]:
         """Decide what this process reads, and how many samples it only reads past."""
-        epoch = int(self._shared[0])
+        epoch, self._once = self.epoch if self._once is None else self._once, None
         shard = self._current_shard()
         state, replayed = self._resume(epoch, shard)
         order = EpochOrder(len(self._shards), self._seed, epoch)
@@ -358,7 +359,7 @@ class S3TarDataset(IterableDataset[Any]):
             self._shared[2] = worker.num_workers
         if loaded is None or loaded.epoch != epoch:
             return fresh, 0
-        if worker is not None:
+        if worker is not None and not self._is_own:
             # Copies of this dataset go to the workers of every epoch. Those of one epoch have a seed in common.
             seed = worker.seed - worker.id
             if int(self._shared[1]) not in (_NOBODY, seed):
@@ -373,7 +374,7 @@ class S3TarDataset(IterableDataset[Any]):
             return self._fresh(epoch, shard, loaded.base), loaded.samples
         raise ValueError(
             f"the state is of one of {loaded.shard.count} consumers (workers of all ranks), and now there are"
-            f" {shard.count}: S3TarDataset.merge_states makes one state of those of all of them"
+            f" {shard.count}: s3torch.datasets.merge_states makes one state of those of all of them"
         )
 
     def _fresh(self, epoch: int, shard: Shard | None = None, base: Base | None = None) -> TarState:
@@ -432,7 +433,13 @@ class S3TarDataset(IterableDataset[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle as configuration, with this process's rank: a worker that is no fork cannot ask for it."""
-        return {**self.__dict__, "_parents": current_process_group(), "_run": None, "_session": None}
+        mine = {"_run": None, "_session": None, "_is_own": False, "_once": None}
+        return {**self.__dict__, **mine, "_parents": current_process_group() or self._parents}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not self._shared.is_shared():  # a plain pickle has made it of bytes
+            self._shared.share_memory_()
 
 
 def _make_client(region: str | None, endpoint: str | None, s3client_config: S3ClientConfig | None) -> ReaderClient:
