@@ -258,9 +258,7 @@ def origin() -> Iterator[Origin]:
 
 
 @pytest.fixture
-def dummy_aws_env(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def dummy_aws_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dummy credentials and nothing of the user's own: no profile, config file, endpoint or proxy.
 
     Use it for a whole module with ``pytestmark = pytest.mark.usefixtures("dummy_aws_env")``.
@@ -274,7 +272,3 @@ def dummy_aws_env(
         monkeypatch.delenv(name)
     for name, value in dummy_environment().items():
         monkeypatch.setenv(name, value)
-    # Set, not only removed: unset they mean the files in the home folder.
-    nowhere = tmp_path_factory.getbasetemp() / "no-such-aws-folder"
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(nowhere / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(nowhere / "credentials"))

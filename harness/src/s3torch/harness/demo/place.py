@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from s3torch.client import S3Client, S3ClientConfig, S3Exception, parse_s3_uri
 from s3torch.harness.demo.process import DemoError
@@ -44,13 +42,10 @@ def own_server(settings: Settings) -> Iterator[Place]:
     from s3torch.harness.servers import MotoServer
     from s3torch.harness.servers._address import own_environment
 
-    with MotoServer() as server, tempfile.TemporaryDirectory(prefix="s3torch-demo-") as nowhere:
+    with MotoServer() as server:
         server.create_bucket(_BUCKET)
         address = StoreAddress(f"s3://{_BUCKET}", server.region, server.endpoint, None, settings.engine)
-        env = {**own_environment(), **server.env()}
-        # Set, not only removed: unset they mean the user's own files.
-        env |= {name: str(Path(nowhere, name)) for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE")}
-        yield Place(address, env, f"a moto server at {server.endpoint}")
+        yield Place(address, {**own_environment(), **server.env()}, f"a moto server at {server.endpoint}")
 
 
 @contextlib.contextmanager
