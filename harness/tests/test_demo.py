@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
+from harness.tests.processes import still_there
 
 from s3torch.harness.servers import MotoServer
 
@@ -62,23 +62,6 @@ def demo_in_training(*options: str, env: dict[str, str] | None = None) -> Iterat
         process.wait(10)
         process.stdout.close()
         process.stderr.close()
-
-
-def still_there(processes: list[Any], seconds: float = 20.0) -> list[Any]:
-    """Those that have not ended in time."""
-    deadline = time.monotonic() + seconds
-    while left := [process for process in processes if is_alive(process)]:
-        if time.monotonic() > deadline:
-            return left
-        time.sleep(0.05)
-    return []
-
-
-def is_alive(process: Any) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        # A zombie that nobody reaps here has ended all the same.
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 def keys_of(server: MotoServer, bucket: str) -> list[str]:
