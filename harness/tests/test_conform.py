@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,23 @@ class Aside:
         import boto3
 
         return io.BytesIO(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
+"""
+
+# Takes the process down, and cannot be imported in the next one.
+BREAKS_FOR_GOOD = """
+import os
+from pathlib import Path
+
+from s3torch.readers import SequentialS3Reader
+
+if Path("has-crashed").exists():
+    raise RuntimeError("on purpose")
+
+
+class Reader(SequentialS3Reader):
+    def readline(self, size=-1):
+        Path("has-crashed").touch()
+        os._exit(7)
 """
 
 
@@ -223,6 +241,29 @@ class TestCommand:
         assert "Lines of any length are read as from a file." in finished.stdout
         # Laws were chosen, so reports are shown: the stacks tell where it hangs.
         assert "odd_readers.py" in finished.stdout
+
+    def test_the_users_bucket_is_emptied_behind_what_crashes(self, readers: Path, moto_server: MotoServer) -> None:
+        name = moto_server.create_bucket(f"mine-{uuid.uuid4().hex}")
+        finished = conform(
+            *("--reader", "odd_readers:Crashes", "--law", "lines_come_whole", "--law", "refuses_wrong_types"),
+            *("--endpoint", moto_server.endpoint, "--bucket", name),
+            cwd=readers,
+            env={**os.environ, **moto_server.env()},
+        )
+        assert finished.returncode == 1, finished.stdout + finished.stderr
+        assert ": 2 laws: 1 held, 1 broken, 0 skipped" in finished.stdout
+        client = moto_server.boto3_client()
+        assert "Contents" not in client.list_objects_v2(Bucket=name)
+        client.close()
+
+    def test_what_is_known_is_shown_when_the_others_cannot_be_tried(self, tmp_path: Path) -> None:
+        (tmp_path / "breaks_for_good.py").write_text(BREAKS_FOR_GOOD, encoding="utf-8")
+        laws = ["--law", "lines_come_whole", "--law", "refuses_wrong_types"]
+        finished = conform("--reader", "breaks_for_good:Reader", *laws, "--engine", "memory", cwd=tmp_path)
+        assert finished.returncode == 1, finished.stdout + finished.stderr
+        assert "its process ended with status 7" in finished.stdout
+        assert ": 2 laws: 0 held, 1 broken, 0 skipped, 1 not run" in finished.stdout
+        assert "cannot go on: --reader breaks_for_good:Reader: cannot import" in finished.stderr
 
     def test_what_reads_past_the_client_is_not_counted(self, readers: Path) -> None:
         finished = conform(

@@ -93,15 +93,14 @@ class PytestProcess(ChildProcess):
         except subprocess.TimeoutExpired:
             raise SilenceError("the tests have run, and their process does not end") from None
 
-    def close(self, *, gently: bool = True) -> None:
+    def close(self) -> None:
         """End the process and its group, if it has not ended; does nothing the second time.
 
-        Args:
-            gently: Let it remove buckets and end servers, which one that hangs cannot.
+        It may remove buckets and end servers first, also when a law hangs: Ctrl-C ends most waits.
         """
         if self._errors.closed:
             return
-        deadline = time.monotonic() + (_END_SECONDS if gently else 0)
+        deadline = time.monotonic() + _END_SECONDS
         while self._process.poll() is None and time.monotonic() < deadline and sys.platform != "win32":
             # Again and again, since code under test may swallow it.
             self._process.send_signal(signal.SIGINT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from s3torch.harness.conform.events import Collected, Ended, Started, Stopped
@@ -41,17 +43,18 @@ def conform(settings: Settings, console: Console, progress: Console) -> bool:
     _prepare(settings, progress)
     runs: list[Verdicts] = []
     plan = plan_runs(settings)
-    for run in plan:
-        verdicts = Verdicts()
-        with RunProgress(progress, run) as shown:
-            _judge(run, settings, verdicts, shown)
-        runs.append(verdicts)
-        show_laws(console, run, verdicts.laws)
-        if settings.exit_first and verdicts.is_broken:
-            break
-    if len(runs) > 1:
-        show_lacking(console, plan[0].store, lacking(runs))
-    show_details(console, settings, [law for verdicts in runs for law in verdicts.laws])
+    with _borrowed_bucket(settings) as empty:
+        for run in plan:
+            verdicts = Verdicts()
+            with RunProgress(progress, run) as shown:
+                _judge(run, settings, verdicts, shown, empty)
+            runs.append(verdicts)
+            show_laws(console, run, verdicts.laws)
+            if settings.exit_first and verdicts.is_broken:
+                break
+        if len(runs) > 1:
+            show_lacking(console, plan[0].store, lacking(runs))
+        show_details(console, settings, [law for verdicts in runs for law in verdicts.laws])
     return not any(verdicts.is_broken for verdicts in runs)
 
 
@@ -68,13 +71,62 @@ def _prepare(settings: Settings, progress: Console) -> None:
         raise CannotRunError(f"--server swift: {error}") from error
 
 
-def _judge(run: Run, settings: Settings, verdicts: Verdicts, shown: RunProgress) -> None:
+@contextlib.contextmanager
+def _borrowed_bucket(settings: Settings) -> Iterator[Callable[[], None]]:
+    """Take the user's only bucket, if it is empty, for as long as the command runs; yield what empties it again.
+
+    The process that runs the suites does, unless a law takes it down.
+    """
+    if settings.endpoint is None or settings.bucket is None:
+        yield lambda: None
+        return
+    from s3torch.harness.servers import EndpointServer
+
+    store = EndpointServer(settings.endpoint, settings.bucket)
+
+    def empty() -> None:
+        with _needing_the_store():
+            store.release(bucket)
+            store.create_bucket(bucket)
+
+    with _needing_the_store():
+        store.start()
+    try:
+        bucket = store.create_bucket(settings.bucket)
+        yield empty
+    finally:
+        with _needing_the_store():
+            store.stop()
+
+
+@contextlib.contextmanager
+def _needing_the_store() -> Iterator[None]:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from s3torch.harness.servers import ServerError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, ServerError) as error:
+        raise CannotRunError(f"--endpoint: {error}") from error
+
+
+def _judge(
+    run: Run, settings: Settings, verdicts: Verdicts, shown: RunProgress, empty_bucket: Callable[[], None]
+) -> None:
     """Run the cases until each is judged, starting anew behind one that hangs or crashes."""
     arguments = [*run.arguments, *(["-x"] if settings.exit_first else [])]
     for law in settings.laws:
         arguments += ["--conform-law", law]
     for _ in range(_MOST_STARTS):
-        fault = _run_once(arguments, settings.timeout, verdicts, shown)
+        try:
+            empty_bucket()
+            fault = _run_once(arguments, settings.timeout, verdicts, shown)
+        except CannotRunError as error:
+            if not verdicts.judged:
+                raise
+            shown.say(f"cannot go on: {error}")
+            return
         if fault is None:
             return
         verdicts.judge(fault)
@@ -103,9 +155,7 @@ def _run_once(arguments: list[str], timeout: float, verdicts: Verdicts, shown: R
         except SilenceError as error:
             if running is None:
                 raise CannotRunError(f"the tests did not start: {error}") from error
-            said = process.said()
-            process.close(gently=False)
-            return Ended(running, "broken", f"hangs: {error}", said)
+            return Ended(running, "broken", f"hangs: {error}", process.said())
         said = process.said()
     if stopped or status == _USAGE_ERROR:
         raise CannotRunError(_as_options(stopped or _usage_error(said)))

@@ -51,7 +51,7 @@ class RunProgress:
 
     def __enter__(self) -> Self:
         if not self._console.is_terminal:
-            self._say(f"{self._title} ...")
+            self.say(f"{self._title} ...")
         self._bar.start()
         return self
 
@@ -77,9 +77,14 @@ class RunProgress:
                 self._announce(verdicts.case(event.id), event)
 
     def _announce(self, case: Case, ended: Ended) -> None:
-        self._say(f"broken: {case.subject}: {case.law}: {ended.reason}")
+        self.say(f"broken: {case.subject}: {case.law}: {ended.reason}")
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Show a line.
+
+        Args:
+            line: The line.
+        """
         self._console.print(Text(line), soft_wrap=True)
 
 
