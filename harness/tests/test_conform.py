@@ -179,6 +179,9 @@ class TestEvents:
     def test_what_is_no_event_is_none(self) -> None:
         assert decode('["Started", {"id": "x"}]\n') is None
 
+    def test_what_was_cut_short_is_none(self) -> None:
+        assert decode(encode(Started("id"))[:-5]) is None
+
 
 def verdicts(**laws: list[str | None]) -> Verdicts:
     """Verdicts on laws, each with its cases' verdicts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -72,6 +73,9 @@ def encode(event: Event) -> str:
 
 
 def decode(line: str) -> Event | None:
-    """Return what `encode` made into a line; None where the line is something else."""
+    """Return what `encode` made into a line; None where the line is something else, or was cut short."""
     _, mark, text = line.partition(_MARK)
-    return _LINES.decode(text) if mark else None
+    if mark:
+        with contextlib.suppress(ValueError):  # the process ended while it wrote
+            return _LINES.decode(text)
+    return None
