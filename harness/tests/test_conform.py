@@ -124,6 +124,7 @@ class TestSettings:
         assert settings.command(laws=["y"]) == (
             "s3torch conform --reader a:b --engine boto3 --endpoint http://h --bucket 'my bucket' --law y"
         )
+        assert Settings(server="swift", timeout=300).command() == "s3torch conform --server swift --timeout 300"
 
     @pytest.mark.parametrize("text", ["test_reads_all", "reads-all", "reads_all", " test-reads-all "])
     def test_a_law_has_several_spellings(self, text: str) -> None:

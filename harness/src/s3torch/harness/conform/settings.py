@@ -11,6 +11,7 @@ from s3torch.harness._options import check_name, check_store, parse_size
 
 __all__ = ["Run", "Settings", "check_settings", "law_name", "law_sentence", "plan_runs"]
 
+_TIMEOUT = 120
 _LONGEST_TIMEOUT = 3600
 
 
@@ -36,11 +37,11 @@ class Settings:
     """Only these laws, and with details."""
     exit_first: bool = False
     """Stop at the first law that is broken."""
-    timeout: int = 120
+    timeout: int = _TIMEOUT
     """Seconds until a law that does not end is broken."""
 
     def command(self, *, laws: Sequence[str] = ()) -> str:
-        """Return the command line that does the same.
+        """Return the command line that puts the same subjects to the test, in the same way and place.
 
         Args:
             laws: Only these laws.
@@ -51,6 +52,8 @@ class Settings:
         for name in ("writer", "engine", "server", "endpoint", "bucket", "slack"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name}", value]
+        if self.timeout != _TIMEOUT:
+            words += ["--timeout", str(self.timeout)]
         for law in laws:
             words += ["--law", law]
         return shlex.join(words)
