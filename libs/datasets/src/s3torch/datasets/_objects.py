@@ -1,4 +1,4 @@
-"""Which objects a dataset holds: the functions that a dataset calls with its client to find out."""
+"""Which objects a dataset holds: the functions that a dataset calls with its client to find out, and their index."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from functools import partial
 from typing import TypeAlias
 
 from s3torch.client import S3BucketKeyData, S3Uri, parse_s3_uri
+from s3torch.datasets._listing import list_ahead
+from s3torch.datasets.index import S3Index, list_index, load_manifest
 from s3torch.readers import ReaderClient
 
-__all__ = ["GetDatasetObjects", "objects_by_uri", "objects_under_prefix"]
+__all__ = [
+    "GetDatasetObjects",
+    "index_objects",
+    "objects_by_uri",
+    "objects_of_index",
+    "objects_of_manifest",
+    "objects_under_prefix",
+]
 
 GetDatasetObjects: TypeAlias = Callable[[ReaderClient], Iterable[S3BucketKeyData]]
 """Given a client, name the objects of a dataset, in order."""
@@ -52,6 +61,42 @@ def objects_by_uri(object_uris: str | Iterable[str]) -> GetDatasetObjects:
     return partial(_name, uris=tuple(_parse_object(uri) for uri in object_uris))
 
 
+def objects_of_index(index: S3Index) -> GetDatasetObjects:
+    """Return the function that names the objects of an index.
+
+    Raises:
+        TypeError: It is no index.
+    """
+    if not isinstance(index, S3Index):
+        raise TypeError(f"index must be an S3Index, got {type(index).__name__}")
+    return partial(_give, index=index)
+
+
+def objects_of_manifest(manifest: str) -> GetDatasetObjects:
+    """Return the function that reads a manifest.
+
+    Raises:
+        TypeError: It is no string.
+    """
+    if not isinstance(manifest, str):
+        raise TypeError(f"manifest must be a str, got {type(manifest).__name__}")
+    return partial(_load, manifest=manifest)
+
+
+def index_objects(client: ReaderClient, get_dataset_objects: GetDatasetObjects) -> S3Index:
+    """Find out now which objects a dataset holds: a prefix is listed in parallel, an index is the answer."""
+    if isinstance(get_dataset_objects, partial):
+        if get_dataset_objects.func is _give:
+            index: S3Index = get_dataset_objects.keywords["index"]
+            return index
+        if get_dataset_objects.func is _list:
+            uri: S3Uri = get_dataset_objects.keywords["uri"]
+            return list_index(client, f"s3://{uri.bucket}/{uri.key}")
+        if get_dataset_objects.func is _load:
+            return _load(client, **get_dataset_objects.keywords)
+    return S3Index.from_items(get_dataset_objects(client))
+
+
 def _parse_object(uri: str) -> S3Uri:
     parsed = parse_s3_uri(uri)
     if not parsed.key:
@@ -60,10 +105,16 @@ def _parse_object(uri: str) -> S3Uri:
 
 
 def _list(client: ReaderClient, uri: S3Uri) -> Iterator[S3BucketKeyData]:
-    for page in client.list_objects(uri.bucket, uri.key):
-        for info in page.object_info:
-            yield S3BucketKeyData(uri.bucket, info.key, info)
+    return list_ahead(client, uri.bucket, uri.key)
 
 
 def _name(client: ReaderClient, uris: tuple[S3Uri, ...]) -> Iterator[S3BucketKeyData]:  # noqa: ARG001  # GetDatasetObjects
     return (S3BucketKeyData(bucket, key) for bucket, key in uris)
+
+
+def _give(client: ReaderClient, index: S3Index) -> Iterator[S3BucketKeyData]:  # noqa: ARG001  # GetDatasetObjects
+    return iter(index)
+
+
+def _load(client: ReaderClient, manifest: str) -> S3Index:
+    return load_manifest(manifest, client=client)

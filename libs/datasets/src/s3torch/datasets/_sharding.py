@@ -56,13 +56,13 @@ class Shard:
 class Consumer:
     """Who iterates a dataset: a rank, or one of its ``DataLoader`` workers."""
 
-    group: ProcessGroup = ProcessGroup(0, 1)
+    group: ProcessGroup
     """The rank and the number of ranks that share the items out."""
-    worker: int = 0
+    worker: int
     """Which worker."""
-    workers: int = 0
+    workers: int
     """How many the rank has; 0 if it iterates itself."""
-    sharded: bool = True
+    sharded: bool
     """Whether the items are shared out; otherwise each consumer gets all of them."""
 
     @property

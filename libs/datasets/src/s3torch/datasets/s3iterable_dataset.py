@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import IterableDataset
 
 from s3torch.client import S3ClientConfig
-from s3torch.datasets._dataset import S3Dataset, identity
-from s3torch.datasets._objects import GetDatasetObjects, objects_by_uri, objects_under_prefix
+from s3torch.datasets._dataset import identity
+from s3torch.datasets._epoch_dataset import EpochDataset
+from s3torch.datasets._objects import (
+    GetDatasetObjects,
+    objects_by_uri,
+    objects_of_index,
+    objects_of_manifest,
+    objects_under_prefix,
+)
 from s3torch.datasets._on_error import OnError
-from s3torch.datasets._sharding import ProcessGroup, current_process_group, current_shard
+from s3torch.datasets._share import Uneven
+from s3torch.datasets.index import S3Index
 from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
 
 if TYPE_CHECKING:
@@ -20,14 +28,19 @@ if TYPE_CHECKING:
 __all__ = ["S3IterableDataset"]
 
 
-class S3IterableDataset(S3Dataset, IterableDataset[Any]):
+class S3IterableDataset(EpochDataset, IterableDataset[Any]):
     """A dataset of S3 objects in order: ``transform(reader)`` of each object's reader.
 
-    The objects are listed anew, page by page, whenever it is iterated. While one is consumed the next small ones
-    (``part_size`` at most) are being fetched: as many at once as measuring finds to be worth it,
-    ``s3client_config.window`` objects and ``window_bytes`` bytes at most. Larger ones are read by their reader, in
-    parallel parts. Readers that promise to fetch only ranges (``range_based``, ``dcp_optimized``) keep that promise:
-    nothing is fetched for them ahead.
+    The objects are listed anew, page by page, whenever it is iterated. With ``shuffle``, ``index`` or an ``uneven``
+    other than ``"keep"`` they are listed once, in parallel, when it is made, into an index that workers share.
+
+    While one is consumed the next small ones (``part_size`` at most) are being fetched: as many at once as measuring
+    finds to be worth it, ``s3client_config.window`` objects and ``window_bytes`` bytes at most. Larger ones are read by
+    their reader, in parallel parts. Readers that promise to fetch only ranges (``range_based``, ``dcp_optimized``) keep
+    that promise: nothing is fetched for them ahead.
+
+    An epoch that was interrupted goes on, sample for sample, by `state_dict` and `load_state_dict`. Without an index
+    that holds as long as the listing is the same; with one, a change is an error.
 
     Args:
         region: Region of the objects, such as ``us-east-1``; None takes the environment's or the profile's.
@@ -47,6 +60,17 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
         transform_workers: Threads that make samples, several at once and in order, where the transform leaves the
             interpreter's lock (decoders do); 0 makes them in the caller's thread.
         progress: Show a bar of objects and bytes a second, with ``tqdm``, in the process that reads.
+        shuffle: Visit the objects in an order of each epoch's own: an exact permutation that follows from ``seed`` and
+            `set_epoch`, whatever the number of ranks and workers.
+        seed: Of the orders.
+        uneven: What to do with objects that cannot be shared out evenly among all ranks and workers: ``"keep"`` gives
+            some one more; ``"drop"`` leaves out the epoch's last ones, fewer than there are consumers; ``"pad"`` gives
+            some of the epoch's first ones again. With the latter two all consumers get as many, so that ranks which
+            step together also end together.
+        index: List the objects when the dataset is made. They are shared out then, as with ``enable_sharding``, and
+            where there is no process group ``RANK`` and ``WORLD_SIZE`` count.
+        shard: This process's rank and the number of ranks, where neither torch's process group nor the environment
+            tells; shares the objects out, among ``DataLoader`` workers, too.
     """
 
     _style = "iterable"
@@ -64,6 +88,11 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
         on_error: OnError = "raise",
         transform_workers: int = 0,
         progress: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        uneven: Uneven = "keep",
+        index: bool = False,
+        shard: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(
             region,
@@ -77,7 +106,7 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             progress=progress,
         )
         self._enable_sharding = bool(enable_sharding)
-        self._parents: ProcessGroup | None = None
+        self._begin_epochs(shuffle=shuffle, seed=seed, uneven=uneven, index=index, shard=shard)
 
     @classmethod
     def from_prefix(
@@ -93,6 +122,11 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
         on_error: OnError = "raise",
         transform_workers: int = 0,
         progress: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        uneven: Uneven = "keep",
+        index: bool = False,
+        shard: tuple[int, int] | None = None,
     ) -> Self:
         """Make a dataset of all objects whose keys begin with a prefix, in key order.
 
@@ -107,9 +141,14 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             on_error: As in the constructor.
             transform_workers: As in the constructor.
             progress: As in the constructor.
+            shuffle: As in the constructor.
+            seed: As in the constructor.
+            uneven: As in the constructor.
+            index: As in the constructor.
+            shard: As in the constructor.
 
         Returns:
-            The dataset; no request has been sent.
+            The dataset; without an index no request has been sent.
 
         Raises:
             TypeError: An argument has the wrong type.
@@ -127,6 +166,11 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             on_error=on_error,
             transform_workers=transform_workers,
             progress=progress,
+            shuffle=shuffle,
+            seed=seed,
+            uneven=uneven,
+            index=index,
+            shard=shard,
         )
 
     @classmethod
@@ -143,6 +187,11 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
         on_error: OnError = "raise",
         transform_workers: int = 0,
         progress: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        uneven: Uneven = "keep",
+        index: bool = False,
+        shard: tuple[int, int] | None = None,
     ) -> Self:
         """Make a dataset of the objects named, in the order given.
 
@@ -157,6 +206,11 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             on_error: As in the constructor.
             transform_workers: As in the constructor.
             progress: As in the constructor.
+            shuffle: As in the constructor.
+            seed: As in the constructor.
+            uneven: As in the constructor.
+            index: As in the constructor.
+            shard: As in the constructor.
 
         Returns:
             The dataset; no request has been sent, and none will be to find out whether the objects exist.
@@ -177,14 +231,134 @@ class S3IterableDataset(S3Dataset, IterableDataset[Any]):
             on_error=on_error,
             transform_workers=transform_workers,
             progress=progress,
+            shuffle=shuffle,
+            seed=seed,
+            uneven=uneven,
+            index=index,
+            shard=shard,
+        )
+
+    @classmethod
+    def from_index(
+        cls,
+        index: S3Index,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        uneven: Uneven = "keep",
+        shard: tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a dataset of the objects of an index, in its order.
+
+        Args:
+            index: The objects; they are shared out among ranks and workers.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
+            shuffle: As in the constructor.
+            seed: As in the constructor.
+            uneven: As in the constructor.
+            shard: As in the constructor.
+
+        Returns:
+            The dataset; no request has been sent.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+        """
+        return cls(
+            region,
+            objects_of_index(index),
+            endpoint,
+            transform,
+            s3client_config,
+            True,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+            shuffle=shuffle,
+            seed=seed,
+            uneven=uneven,
+            index=True,
+            shard=shard,
+        )
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest: str,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
+        shuffle: bool = False,
+        seed: int = 0,
+        uneven: Uneven = "keep",
+        shard: tuple[int, int] | None = None,
+    ) -> Self:
+        """Make a dataset of the objects that a manifest names, in its order.
+
+        Args:
+            manifest: ``s3://bucket/key`` or the path of a file that `save_manifest` has written, or any Parquet or
+                Arrow file with columns ``bucket`` and ``key``, and ``size`` and ``etag`` if they are known.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
+            shuffle: As in the constructor.
+            seed: As in the constructor.
+            uneven: As in the constructor.
+            shard: As in the constructor.
+
+        Returns:
+            The dataset; nothing is requested but the manifest.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: The manifest is none.
+            ImportError: ``pyarrow`` is not installed.
+        """
+        return cls(
+            region,
+            objects_of_manifest(manifest),
+            endpoint,
+            transform,
+            s3client_config,
+            True,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+            shuffle=shuffle,
+            seed=seed,
+            uneven=uneven,
+            index=True,
+            shard=shard,
         )
 
     def __iter__(self) -> Iterator[Any]:
-        """Return an iterator of samples; the shard is decided here, the listing begins with the first sample."""
-        if not self._enable_sharding:
-            return self._samples(self._objects())
-        return self._samples(current_shard(self._parents).take(self._objects()))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle as configuration, with this process's rank: a worker that is no fork cannot ask for it."""
-        return {**self.__dict__, "_parents": current_process_group()}
+        """Return an iterator of samples; shard, epoch and where to begin are decided here, once for all of them."""
+        return self._visit()

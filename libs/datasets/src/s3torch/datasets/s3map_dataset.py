@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from s3torch.client import S3BucketKeyData, S3ClientConfig
+from s3torch.client import S3ClientConfig
 from s3torch.datasets._dataset import S3Dataset, identity
-from s3torch.datasets._objects import GetDatasetObjects, objects_by_uri, objects_under_prefix
+from s3torch.datasets._objects import (
+    GetDatasetObjects,
+    index_objects,
+    objects_by_uri,
+    objects_of_index,
+    objects_of_manifest,
+    objects_under_prefix,
+)
 from s3torch.datasets._on_error import OnError
+from s3torch.datasets.index import S3Index
 from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
 
 if TYPE_CHECKING:
@@ -22,9 +30,9 @@ __all__ = ["S3MapDataset"]
 class S3MapDataset(S3Dataset, Dataset[Any]):
     """A dataset of S3 objects, each by its index: ``transform(reader)`` of the object's reader.
 
-    The objects are listed when the first length or item is asked for, once. A pickled copy takes the listing along, so
-    that an index means the same object in every ``DataLoader`` worker. A ``DataLoader`` gets its batches through
-    ``__getitems__``, which fetches the objects of a batch at the same time.
+    The objects are listed when the first length or item is asked for, once and in parallel, into an index in memory
+    that ``DataLoader`` workers share, so that a number means the same object in each. A ``DataLoader`` gets its batches
+    through ``__getitems__``, which fetches the objects of a batch at the same time.
 
     Args:
         region: Region of the objects, such as ``us-east-1``; None takes the environment's or the profile's.
@@ -70,7 +78,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             transform_workers=transform_workers,
             progress=progress,
         )
-        self._listing: list[S3BucketKeyData] | None = None
+        self._index: S3Index | None = None
 
     @classmethod
     def from_prefix(
@@ -166,12 +174,103 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             progress=progress,
         )
 
+    @classmethod
+    def from_index(
+        cls,
+        index: S3Index,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
+    ) -> Self:
+        """Make a dataset of the objects of an index, in its order.
+
+        Args:
+            index: The objects.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
+
+        Returns:
+            The dataset; no request has been sent.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+        """
+        return cls(
+            region,
+            objects_of_index(index),
+            endpoint,
+            transform,
+            s3client_config,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
+
+    @classmethod
+    def from_manifest(
+        cls,
+        manifest: str,
+        *,
+        region: str | None = None,
+        endpoint: str | None = None,
+        transform: Callable[[S3Reader], Any] = identity,
+        s3client_config: S3ClientConfig | None = None,
+        reader_constructor: S3ReaderConstructorProtocol | None = None,
+        on_error: OnError = "raise",
+        transform_workers: int = 0,
+        progress: bool = False,
+    ) -> Self:
+        """Make a dataset of the objects that a manifest names, in its order.
+
+        Args:
+            manifest: ``s3://bucket/key`` or the path of a file that `save_manifest` has written, or any Parquet or
+                Arrow file with columns ``bucket`` and ``key``, and ``size`` and ``etag`` if they are known.
+            region: As in the constructor.
+            endpoint: As in the constructor.
+            transform: As in the constructor.
+            s3client_config: As in the constructor.
+            reader_constructor: As in the constructor.
+            on_error: As in the constructor.
+            transform_workers: As in the constructor.
+            progress: As in the constructor.
+
+        Returns:
+            The dataset; nothing is requested but the manifest, when the first length or item is asked for.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+        """
+        return cls(
+            region,
+            objects_of_manifest(manifest),
+            endpoint,
+            transform,
+            s3client_config,
+            reader_constructor,
+            on_error=on_error,
+            transform_workers=transform_workers,
+            progress=progress,
+        )
+
     def __len__(self) -> int:
-        return len(self._listed)
+        return len(self.index)
 
     def __getitem__(self, index: int) -> Any:
         """Return one sample; negative indices count from the end."""
-        return self._sample(self._listed[index])
+        return self._sample(self.index[index])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the samples of a batch, in order; their objects are fetched at the same time.
@@ -181,7 +280,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         """
         if type(self).__getitem__ is not S3MapDataset.__getitem__:
             return [self[index] for index in indices]  # a subclass makes its samples in its own way
-        listed = self._listed
+        listed = self.index
         items = [listed[index] for index in indices]
         if self._client.s3client_config.window is None:
             # All of them are wanted now.
@@ -189,7 +288,19 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         return list(self._samples(items))
 
     @property
-    def _listed(self) -> list[S3BucketKeyData]:
-        if self._listing is None:
-            self._listing = list(self._objects())
-        return self._listing
+    def index(self) -> S3Index:
+        """The objects, in order; they are listed now if that was not done yet."""
+        if self._index is None:
+            self._index = index_objects(self._client, self._get_dataset_objects)
+        return self._index
+
+    def save_manifest(self, uri: str) -> None:
+        """Save the index for `from_manifest`.
+
+        Args:
+            uri: ``s3://bucket/key`` or a path; ``.parquet`` or ``.arrow`` says in which form.
+
+        Raises:
+            ImportError: ``pyarrow`` is not installed.
+        """
+        self.index.save_manifest(uri, client=self._client)
