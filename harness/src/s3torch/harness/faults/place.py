@@ -36,6 +36,7 @@ class Place:
         consumer: How whoever reads behaves.
         may_be_replaced: Whether objects may be what the fault ``replace`` makes of them.
         wrong: What was not as it should be.
+        possible: Of which versions the pieces that were read of an object may be, by name, where it may be replaced.
     """
 
     endpoint: str
@@ -47,6 +48,7 @@ class Place:
     consumer: Consumer = "steady"
     may_be_replaced: bool = False
     wrong: list[str] = field(default_factory=list)
+    possible: dict[str, list[bytes]] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -73,7 +75,7 @@ class Place:
             raise AbandonedError
 
     def check(self, name: str, data: bytes | bytearray | memoryview, start: int = 0, *, whole: bool = True) -> None:
-        """Compare what was read with what is there.
+        """Compare what was read with what is there; all pieces of an object have to be of the same version.
 
         Args:
             name: Which of the contents it is said to be.
@@ -82,12 +84,14 @@ class Place:
             whole: Whether it is all from there on; else it may be anything that begins there.
         """
         expected = objects_to_read()[name]
-        versions = [expected, make_replacement(len(expected))] if self.may_be_replaced else [expected]
+        versions = self.possible.get(name)
+        if versions is None:
+            versions = [expected, make_replacement(len(expected))] if self.may_be_replaced else [expected]
         found = memoryview(data)
-        for version in versions:
-            end = len(version) if whole else start + len(found)
-            if found == memoryview(version)[start:end]:
-                return
+        end = len(expected) if whole else start + len(found)
+        if same := [version for version in versions if found == memoryview(version)[start:end]]:
+            self.possible[name] = same
+            return
         told = f"all {len(expected) - start} bytes" if whole else f"{len(found)} bytes"
         self.wrong.append(f"{name}: {told} from {start} are not those that were read ({len(found)})")
 
