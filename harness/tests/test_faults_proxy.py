@@ -210,7 +210,7 @@ def test_listings_pass_where_objects_are_struck(moto_server: MotoServer, host: P
 def test_what_has_no_bytes_passes_where_bytes_are_struck(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
     moto_server.boto3_client().put_object(Bucket=path.split("/")[1], Key="empty", Body=b"")
     for name in ("flip", "drip", "duplicate"):
-        with FaultProxy(moto_server.endpoint, FaultPlan((Fault(name),)), host=host) as proxy:  # type: ignore[arg-type]
+        with FaultProxy(moto_server.endpoint, FaultPlan((Fault(name),)), host=host) as proxy:
             connection = connect(proxy)
             assert get(connection, path.replace("/object", "/empty")) == (200, b"")
             assert proxy.injected() == {}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 
-from s3torch.client import PutOptions, S3ClientConfig
+from s3torch.client import S3ClientConfig
 from s3torch.client.memory import MemoryStore
 from s3torch.dcp import S3StorageWriter
 from s3torch.harness.conformance.arrangement import make_bytes
@@ -130,9 +130,3 @@ def old_bytes() -> bytes:
 def new_bytes(size: int) -> bytes:
     """Return what is written there."""
     return make_bytes(size, 101)
-
-
-def put_in_memory(store: MemoryStore, bucket: str, objects: dict[str, bytes]) -> None:
-    """Put objects into a store in memory."""
-    for key, data in objects.items():
-        store.write(bucket, key, data, PutOptions())

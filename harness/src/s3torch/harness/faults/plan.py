@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 __all__ = ["Fault", "FaultCount", "FaultName", "FaultPlan", "Side", "make_replacement"]
@@ -172,11 +172,7 @@ class FaultPlan:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FaultPlan:
         """Make a plan of what `to_json` returned."""
-        names = {each.name for each in fields(Fault)}
-        faults = tuple(
-            Fault(**{**{name: fault[name] for name in names & fault.keys()}, "methods": tuple(fault["methods"])})
-            for fault in values["faults"]
-        )
+        faults = tuple(Fault(**{**fault, "methods": tuple(fault["methods"])}) for fault in values["faults"])
         return cls(**{**values, "faults": faults})
 
 
