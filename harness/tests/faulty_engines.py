@@ -77,16 +77,16 @@ class GivesUp(Broken):
         super().__init__(replace(context, config=replace(context.config, max_attempts=1)))
 
 
-class DoesNotWait(Broken):
+class DoesNotWait(GivesUp):
     """Tries again at once, whatever the store says."""
 
     def start_get(self, request: GetRequest, into: Any = None) -> Any:
-        impatient = self.inner
         while True:
             try:
-                return finish_with(impatient.start_get(request).result(), request, into)
+                found = self.inner.start_get(request).result()
             except S3Exception:
                 continue
+            return finish(request, into, found.info, found.data)
 
 
 class ForgetsParts(Broken):
@@ -96,10 +96,6 @@ class ForgetsParts(Broken):
         from s3torch.client import PutResult
 
         return PutResult('"etag"')
-
-
-def finish_with(found: GetResult, request: GetRequest, into: Any) -> DoneTransfer[GetResult]:
-    return finish(request, into, found.info, found.data)
 
 
 def finish(

@@ -16,7 +16,6 @@ Consumer = Literal["steady", "pauses", "abandons"]
 Names = Literal["known", "unknown", "flaky"]
 """Whether the endpoint's name is found: always, never, or after failing twice."""
 
-_FOR_EVER = 3600.0
 _FEW = 3  # attempts, where none succeeds
 
 
@@ -66,6 +65,8 @@ class FaultCase:
     @property
     def is_certain(self) -> bool:
         """Whether the fault has to take effect: one that comes at random may miss a subject of few requests."""
+        if self.names != "known":
+            return True
         return bool(self.faults) and self.rate == 1.0 and not self.after and self.consumer != "abandons"
 
     @property
@@ -138,7 +139,7 @@ ALL_CASES: tuple[FaultCase, ...] = (
     FaultCase("503-some", "503 SlowDown for 20 % of the requests", _UNAVAILABLE, writes=True, rate=0.2),
     FaultCase("503-always", "503 SlowDown, always", _UNAVAILABLE, writes=True, mends=False, max_attempts=_FEW),
     FaultCase(
-        "503-wait", "503 with Retry-After: 1, once", _status(503, "SlowDown", 1.0), writes=True, most=1, least_s=1.0
+        "503-wait", "503 with Retry-After: 3, once", _status(503, "SlowDown", 3.0), writes=True, most=1, least_s=3.0
     ),
     FaultCase("429", "429, twice", _status(429, "TooManyRequests"), writes=True, most=2),
     FaultCase(
