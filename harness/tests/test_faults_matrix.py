@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,13 +12,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from harness.tests.processes import still_there
 
-from s3torch.client import ObjectNotFoundError, S3ConnectionError
+from s3torch.client import ObjectNotFoundError, S3ClientConfig, S3ConnectionError
+from s3torch.harness._options import ENGINES, load_engine
 from s3torch.harness.faults.cases import ALL_CASES
-from s3torch.harness.faults.matrix import ENGINES, choose_cells, load_engine
+from s3torch.harness.faults.contents import LARGE, objects_to_read
+from s3torch.harness.faults.matrix import choose_cells
+from s3torch.harness.faults.place import Place
+from s3torch.harness.faults.plan import make_replacement
 from s3torch.harness.faults.subjects import ALL_SUBJECTS
 from s3torch.harness.faults.verdict import Report, Verdict, judge
+from s3torch.harness.servers._address import dummy_environment, own_environment
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -26,7 +34,13 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 BROKEN = "harness.tests.faulty_engines"
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    # A user's own, of which nothing may reach the matrix.
+    "AWS_PROFILE": "no-such-profile",
+    "HTTP_PROXY": "http://127.0.0.1:1",
+}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +112,7 @@ def test_what_is_broken_on_purpose_is_found(tmp_path: Path) -> None:
     assert "faulty_engines.py" in cells["cut-always", "read", "Hangs"]["detail"]  # where it hangs
     assert verdicts["cut-always", "read", "RaisesAnything"] == "UNTYPED ERROR"
     assert verdicts["500", "read", "GivesUp"] == "NOT MENDED"
+    assert verdicts["503-wait", "read", "DoesNotWait"] == "EARLY"
     assert verdicts["500", "put-stream", "ForgetsParts"] == "WRONG BYTES"
     # The same cells with engines in order.
     assert verdicts["500", "read", "ForgetsParts"] == "right"
@@ -124,50 +139,131 @@ def test_a_bad_argument_is_one_line(arguments: list[str], told: str) -> None:
     assert ended.stderr.count("\n") == 1
 
 
-def test_an_interrupt_leaves_nothing_behind() -> None:
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(tmp_path: Path, sent: signal.Signals, status: int) -> None:
     command = [sys.executable, "-m", "s3torch.harness.faults", *options(fault="stall-always", engine="direct")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT)
-    assert process.stderr is not None
-    assert "cells" in process.stderr.readline()
-    deadline = time.monotonic() + 60
-    while not (started := [pid for pid in children(process.pid) if is_cell(pid)]):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    everyone = descendants(process.pid)
-    assert set(started) < set(everyone)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130
-    process.stderr.close()
-    while any(map(is_running, everyone)):
-        assert time.monotonic() < deadline + 30, [pid for pid in everyone if is_running(pid)]
-        time.sleep(0.1)
-
-
-def children(pid: int) -> list[int]:
-    import psutil
-
+    environment = {**ENVIRONMENT, "TMPDIR": str(tmp_path)}
+    process = psutil.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    everyone: list[Any] = []
     try:
-        return [each.pid for each in psutil.Process(pid).children()]
-    except psutil.NoSuchProcess:
-        return []
+        assert "cells" in process.stderr.readline()
+        deadline = time.monotonic() + 60
+        # A cell is a forked copy of the matrix that has forked one itself.
+        while not any(cell.children() for cell in process.children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        everyone = process.children(recursive=True)
+        assert len(everyone) >= 4  # the server, the proxy, a cell and what that watches
+        assert list(tmp_path.glob("s3torch-faults-*"))
+        process.send_signal(sent)
+        assert process.wait(60) == status
+        assert still_there(everyone, 30) == []
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        for left in [process, *everyone]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        process.wait(10)
+        process.stderr.close()
 
 
-def descendants(pid: int) -> list[int]:
-    return [each for child in children(pid) for each in (child, *descendants(child))]
+# A cell that hears no signal, as one that is stuck in C, and watches another.
+DEAF = """
+import os, signal, time
+from s3torch.harness.faults._forking import fork
+from s3torch.harness.faults.matrix import _Running
+from s3torch.harness.faults.verdict import Cell
+
+def deaf():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    watched, _ = fork(lambda: time.sleep(600))
+    print(watched, flush=True)
+    time.sleep(600)
+
+pid, pipe = fork(deaf)
+cell = _Running(Cell("case", "subject", "engine"), pid, pipe, 0.0)
+time.sleep(1)
+cell.end()
+print(cell.finish().verdict.value, pid)
+"""
 
 
-def is_cell(pid: int) -> bool:
-    """A forked copy of the matrix that has forked one itself."""
-    return bool(children(pid))
-
-
-def is_running(pid: int) -> bool:
-    import psutil
-
+def test_a_cell_that_hears_no_signal_is_killed_with_all_below_it() -> None:
+    watched, told = run_script(DEAF)
+    assert told.startswith("UNTYPED ERROR")
+    left = [int(told.split()[-1]), *([int(watched)] if sys.platform == "linux" else [])]
     try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+        assert still_there(left, 10) == []
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(watched), signal.SIGKILL)
+
+
+# Writes the first times, when it is killed, and only says so the last time.
+LAZY = """
+import sys, tempfile
+from pathlib import Path
+from s3torch.harness.conformance.arrangement import Boto3Arrangement
+from s3torch.harness.faults._cell import Job, run_cell
+from s3torch.harness.faults._writing import put, see_put
+from s3torch.harness.faults.cases import ALL_CASES
+from s3torch.harness.faults.subjects import Subject
+from s3torch.harness.faults.verdict import Cell
+from s3torch.harness.servers import MotoServer
+
+def lazy(place):
+    turns.write_text(turns.read_text() + "x" if turns.exists() else "x")
+    if len(turns.read_text()) <= int(sys.argv[1]):
+        put(place)
+
+case = next(case for case in ALL_CASES if case.name == "kill")
+with MotoServer() as server, tempfile.TemporaryDirectory() as folder:
+    turns = Path(folder, "turns")
+    arrangement = Boto3Arrangement(server.boto3_client())
+    job = Job(
+        endpoint=server.endpoint, bucket=server.create_bucket("killed"), arrangement=arrangement, host=None,
+        folder=folder, limit=30.0, seed=1,
+    )
+    outcome = run_cell(job, Cell("kill", "put", "direct"), case, Subject("put", lazy, see_put), "direct")
+print(outcome.struck)
+print(outcome.verdict.value)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("writes", "verdict"), [(2, "WRONG BYTES"), (9, "right")])
+def test_what_killed_turns_have_written_is_not_taken_for_the_last_turns(writes: int, verdict: str) -> None:
+    assert run_script(LAZY, str(writes)) == ["2", verdict]
+
+
+def run_script(script: str, *arguments: str) -> list[str]:
+    """Run code that forks, in a process without threads; return its lines."""
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={**own_environment(), **dummy_environment()},
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+def test_pieces_of_two_versions_are_wrong_bytes() -> None:
+    old = objects_to_read()[LARGE]
+    new = make_replacement(len(old))
+
+    def check(*pieces: tuple[bytes, int]) -> list[str]:
+        place = Place("", "", "", "", S3ClientConfig(), lambda _: b"", may_be_replaced=True)
+        for version, start in pieces:
+            place.check(LARGE, version[start : start + 1000], start, whole=False)
+        return place.wrong
+
+    assert check((old, 0), (old, 5000)) == check((new, 5000), (new, 0)) == []
+    assert len(check((old, 0), (new, 5000))) == 1
+    assert len(check((new, 0), (old, 5000), (new, 9000))) == 1
 
 
 def test_every_case_meets_somebody_and_every_subject_something() -> None:
@@ -176,7 +272,7 @@ def test_every_case_meets_somebody_and_every_subject_something() -> None:
     assert {cell.subject for cell in cells} == {subject.name for subject in ALL_SUBJECTS}
     assert {cell.engine for cell in cells} == set(ENGINES)
     assert len(cells) == len(set(cells))
-    assert load_engine("direct") == "direct"
+    assert load_engine("--engine", "direct") == "direct"
 
 
 def test_verdicts() -> None:

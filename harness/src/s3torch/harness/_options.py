@@ -23,6 +23,7 @@ __all__ = [
     "check_endpoint",
     "check_name",
     "check_store",
+    "load_engine",
     "load_name",
     "load_options",
     "parse_size",
@@ -102,7 +103,7 @@ def load_options(  # each is one option
         endpoint=endpoint,
         bucket=bucket,
         server=server or "moto",
-        engine=_load_engine(engine),
+        engine=load_engine("--s3-engine", engine or "direct"),
         readers=tuple(loaded_readers),
         writer=loaded_writer,
         slack=_DEFAULT_SLACK if slack is None else parse_size("--s3-slack", slack),
@@ -216,6 +217,23 @@ def load_name(option: str, name: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # what a name stands for is known at run time only
 
 
+def load_engine(option: str, engine: str) -> str | Callable[[Any], Any]:
+    """Return an engine as ``S3ClientConfig`` takes it.
+
+    Args:
+        option: Names the option in the error.
+        engine: One of `ENGINES`, or ``module:factory`` of what makes one of an ``EngineContext``.
+
+    Raises:
+        ValueError: There is no such engine.
+    """
+    if engine in ENGINES:
+        return engine
+    factory = load_name(option, engine)
+    _check_call(option, engine, factory, ("an EngineContext",))
+    return factory
+
+
 def parse_size(option: str, text: str) -> int:
     """Return a count of bytes such as ``65536``, ``64KiB``, ``8 MiB`` or ``1.5 GB``.
 
@@ -237,14 +255,6 @@ def _subjects(has_readers: bool, has_writer: bool, has_store: bool) -> frozenset
     """Say what is tested: readers and writer where given, on the engine; else engine and store themselves."""
     subjects = {name for name, is_given in (("reader", has_readers), ("writer", has_writer)) if is_given}
     return frozenset(subjects or ({"engine"} if has_store else ()))
-
-
-def _load_engine(engine: str | None) -> str | Callable[[Any], Any]:
-    if engine is None or engine in ENGINES:
-        return engine or "direct"
-    factory = load_name("--s3-engine", engine)
-    _check_call("--s3-engine", engine, factory, ("an EngineContext",))
-    return factory
 
 
 def _check_call(option: str, name: str, function: Callable[..., Any], arguments: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from s3torch.harness._command_line import run_program
+from s3torch.harness._options import ENGINES, load_engine
 
 
 def faults(
@@ -33,7 +34,7 @@ def faults(
     from rich.console import Console
 
     from s3torch.harness.faults.cases import ALL_CASES
-    from s3torch.harness.faults.matrix import ENGINES, Matrix, Settings, choose_cells, load_engine
+    from s3torch.harness.faults.matrix import Matrix, Settings, choose_cells
     from s3torch.harness.faults.report import print_failures, print_matrix, print_summary, to_json
     from s3torch.harness.faults.subjects import ALL_SUBJECTS
 
@@ -47,10 +48,7 @@ def faults(
         return
     cases = _choose("fault", fault, ALL_CASES)
     subjects = _choose("subject", subject, ALL_SUBJECTS)
-    try:
-        engines = {name: load_engine(name) for name in engine or ENGINES}
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    engines = {name: _load_engine(name) for name in engine or ENGINES}
     cells = choose_cells(cases, subjects, list(engines))
     if not cells:
         raise typer.BadParameter("no cell has such a fault, such a subject and such an engine")
@@ -80,6 +78,13 @@ def faults(
         json_file.write_text(told + "\n", encoding="utf-8")
     if not all(outcome.passes for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _load_engine(name: str) -> Any:
+    try:
+        return load_engine("--engine", name)
+    except ValueError as error:
+        raise typer.BadParameter(f"no such engine: {name} ({error})") from error
 
 
 def _choose(kind: str, wanted: list[str] | None, all_of_them: Any) -> Any:

@@ -13,7 +13,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 from s3torch.client import S3ClientConfig, S3Exception
 from s3torch.client.memory import MemoryStore
 from s3torch.dcp import CheckpointError
+from s3torch.harness._typed_errors import find_typed_error
 from s3torch.harness.conformance.arrangement import Arrangement, MemoryArrangement
 from s3torch.harness.faults._forking import Ended, run_for
 from s3torch.harness.faults.cases import FaultCase
@@ -31,7 +32,7 @@ from s3torch.harness.faults.place import Place
 from s3torch.harness.faults.proxy import FaultProxy, ProxyHost
 from s3torch.harness.faults.subjects import Subject
 from s3torch.harness.faults.verdict import Cell, Outcome, Report, Verdict, judge
-from s3torch.harness.servers._address import REGION, foreign_variables
+from s3torch.harness.servers._address import REGION
 
 __all__ = ["MEMORY", "Job", "is_typed", "run_cell"]
 
@@ -50,7 +51,6 @@ class Job:
 
     Args:
         endpoint: The server's own endpoint.
-        environment: What gives a client its identity there.
         bucket: The bucket.
         arrangement: A client of the server, none of ours; it has no connection yet.
         host: Where the proxies run.
@@ -60,7 +60,6 @@ class Job:
     """
 
     endpoint: str
-    environment: dict[str, str]
     bucket: str
     arrangement: Arrangement
     host: ProxyHost
@@ -70,7 +69,7 @@ class Job:
 
 
 def run_cell(job: Job, cell: Cell, case: FaultCase, subject: Subject, engine: Any) -> Outcome:
-    """Run a cell to its end and judge it.
+    """Run a cell to its end and judge it; the environment has to be one in which clients get in.
 
     Args:
         job: What all cells have in common.
@@ -80,15 +79,14 @@ def run_cell(job: Job, cell: Cell, case: FaultCase, subject: Subject, engine: An
         engine: As ``S3ClientConfig`` takes it.
     """
     warnings.simplefilter("ignore")
-    _use_environment(job.environment)
     if cell.engine == "memory":
         return _run_in_memory(job, cell, case, subject)
     prefix = f"{cell.case}/{cell.subject}/{zlib.crc32(cell.engine.encode())}/" if subject.writes or case.private else ""
-    _arrange(job, case, subject, prefix)
-    config = make_config(case, engine)
     clean = Place(job.endpoint, REGION, job.bucket, prefix, make_config(None, "direct"), _fetcher(job))
     if case.kills:
-        return _run_killed(job, cell, subject, clean, engine)
+        return _run_killed(job, cell, case, subject, clean, engine)
+    _arrange(job, case, subject, prefix)
+    config = make_config(case, engine)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=job.folder)))
         seed = zlib.crc32(f"{job.seed}/{cell.case}/{cell.subject}/{cell.engine}".encode())
@@ -103,17 +101,18 @@ def run_cell(job: Job, cell: Cell, case: FaultCase, subject: Subject, engine: An
             endpoint, REGION, job.bucket, prefix, config, clean.fetch, case.consumer, may_be_replaced=case.private
         )
 
-        def attempt() -> dict[str, Any]:
+        def attempt() -> Report:
             look_ups = _break_names(case.names)
             if case.renews:
                 _renew_credentials(folder)
             report = _attempt(subject, place)
-            return asdict(replace_injected(report, {"dns": look_ups[0]}))
+            report.injected = {"dns": look_ups[0]}
+            return report
 
         ended = run_for(job.limit, attempt)
         injected = proxy.injected()
     report = None if ended.value is None else Report(**ended.value)
-    struck = sum(injected.values()) + (report.injected.get("dns", 0) if report is not None else 0)
+    struck = sum(injected.values()) + (sum(report.injected.values()) if report is not None else 0)
     outcome = _judge(cell, case, report, ended, struck)
     if subject.see is not None and outcome.verdict is not Verdict.HANG:
         outcome = _look(outcome, subject, clean, is_done=report is not None and report.is_done)
@@ -135,20 +134,9 @@ def make_config(case: FaultCase | None, engine: Any) -> S3ClientConfig:
     )
 
 
-def replace_injected(report: Report, injected: dict[str, int]) -> Report:
-    """Add what the process itself has injected."""
-    report.injected = {**report.injected, **injected}
-    return report
-
-
 def is_typed(error: BaseException) -> bool:
     """Whether an error says what has happened: one of our own, or torch's about such ones on each rank."""
-    if isinstance(error, (S3Exception, CheckpointError)):
-        return True
-    failures = getattr(error, "failures", None)  # of torch's CheckpointException
-    if isinstance(failures, dict) and failures:
-        return all(isinstance(each[0], BaseException) and is_typed(each[0]) for each in failures.values())
-    return False
+    return find_typed_error(error, S3Exception, CheckpointError) is not None
 
 
 def _attempt(subject: Subject, place: Place) -> Report:
@@ -166,17 +154,13 @@ def _attempt(subject: Subject, place: Place) -> Report:
     return report
 
 
-def _attempt_as_json(subject: Subject, place: Place) -> dict[str, Any]:
-    return asdict(_attempt(subject, place))
-
-
 def _judge(cell: Cell, case: FaultCase, report: Report | None, ended: Ended, struck: int) -> Outcome:
     if ended.is_late:
         return Outcome(cell, Verdict.HANG, ended.seconds, struck, ended.stacks)
     verdict = judge(
         report,
         struck=struck,
-        is_certain=case.is_certain or case.names != "known",
+        is_certain=case.is_certain,
         must_mend=case.must_mend(cell.engine),
         least_s=case.least_s,
     )
@@ -189,10 +173,17 @@ def _look(outcome: Outcome, subject: Subject, clean: Place, *, is_done: bool) ->
     """See what a subject that writes has left: what it said to be written, or one of both, whole."""
     ended = run_for(_LOOK_S, lambda: _see(subject, clean))
     seen = ended.value or f"nobody could look at what is there: status {ended.status} {ended.stacks}"
-    if seen == "new" or (seen == "old" and not is_done):
+    complaint = _complaint(seen, is_done=is_done)
+    if complaint is None:
         return outcome
-    told = "the old object is there, though the new one was said to be written" if seen == "old" else seen
-    return replace(outcome, verdict=Verdict.WRONG, detail=f"{told}; {outcome.detail}")
+    return replace(outcome, verdict=Verdict.WRONG, detail=f"{complaint}; {outcome.detail}")
+
+
+def _complaint(seen: str, *, is_done: bool) -> str | None:
+    """Say what is wrong with what is there: it has to be new, or old where nobody said that the new one is written."""
+    if seen == "new" or (seen == "old" and not is_done):
+        return None
+    return "the old object is there, though the new one was said to be written" if seen == "old" else seen
 
 
 def _see(subject: Subject, clean: Place) -> str:
@@ -203,15 +194,17 @@ def _see(subject: Subject, clean: Place) -> str:
         return f"what is there cannot be read: {type(error).__name__}: {error}"
 
 
-def _run_killed(job: Job, cell: Cell, subject: Subject, clean: Place, engine: Any) -> Outcome:
+def _run_killed(job: Job, cell: Cell, case: FaultCase, subject: Subject, clean: Place, engine: Any) -> Outcome:
     """Kill the subject after each of its requests, until it gets through."""
     started = time.monotonic()
     for after in range(_MOST_REQUESTS):
+        _arrange(job, case, subject, clean.prefix)  # the last turn may have written it, and only then been killed
         place = replace(clean, config=make_config(None, KillingTap(engine, after)))
-        ended = run_for(job.limit, partial(_attempt_as_json, subject, place))
+        ended = run_for(job.limit, partial(_attempt, subject, place))
         if ended.is_late:
             return Outcome(cell, Verdict.HANG, ended.seconds, after, ended.stacks)
-        was_killed = ended.status == -signal.SIGKILL
+        # One that has told its result and takes its time to end is killed, too, but not by the fault.
+        was_killed = ended.value is None and ended.status == -signal.SIGKILL
         report = Report(**ended.value) if ended.value else None
         if not was_killed and (report is None or not report.is_done):
             detail = report.error if report is not None else f"status {ended.status}"
@@ -227,7 +220,7 @@ def _run_in_memory(job: Job, cell: Cell, case: FaultCase, subject: Subject) -> O
     """Everything in one process: the store is in it."""
     seed = zlib.crc32(f"{job.seed}/{cell.case}/{cell.subject}".encode())
 
-    def attempt() -> dict[str, Any]:
+    def attempt() -> Report:
         # The process's own copy of the one that was filled before it was forked.
         arrangement, bucket = MemoryArrangement(MemoryStore.named(MEMORY)), job.bucket
         if subject.writes:
@@ -238,10 +231,11 @@ def _run_in_memory(job: Job, cell: Cell, case: FaultCase, subject: Subject) -> O
         place = Place(MEMORY, REGION, bucket, "", make_config(case, engines), fetch, case.consumer, case.private)
         report = _attempt(subject, place)
         if subject.writes:
-            report.left = _see(subject, replace(place, config=make_config(None, "memory")))
-            if report.left != "new" and (report.is_done or report.left != "old"):
-                report.wrong.append(f"what is there is {report.left}")
-        return asdict(replace_injected(report, engines.injected()))
+            seen = _see(subject, replace(place, config=make_config(None, "memory")))
+            complaint = _complaint(seen, is_done=report.is_done)
+            report.wrong += [] if complaint is None else [complaint]
+        report.injected = engines.injected()
+        return report
 
     ended = run_for(job.limit, attempt)
     report = None if ended.value is None else Report(**ended.value)
@@ -257,14 +251,6 @@ def _arrange(job: Job, case: FaultCase, subject: Subject, prefix: str) -> None:
 
 def _fetcher(job: Job) -> Callable[[str], bytes]:
     return lambda key: job.arrangement.get(job.bucket, key) or b""
-
-
-def _use_environment(environment: dict[str, str]) -> None:
-    for name in foreign_variables(list(os.environ)):
-        del os.environ[name]
-    os.environ.update({name: value for name, value in environment.items() if not name.startswith("AWS_ENDPOINT")})
-    nowhere = str(Path(tempfile.gettempdir(), "no-such-aws-folder"))
-    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = nowhere
 
 
 def _renew_credentials(folder: Path) -> None:

@@ -12,12 +12,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-__all__ = ["Ended", "end_watched", "fork", "run_for"]
+__all__ = ["Ended", "end_tree", "end_watched", "fork", "run_for"]
 
 _STACKS_S = 0.5
+_END_S = 1.0
 _watched: set[int] = set()
 _READ = 65536
 
@@ -42,7 +44,7 @@ def fork(work: Callable[[], Any]) -> tuple[int, int]:
     """Fork a process in a group of its own; return its id, and a pipe on which its result comes as JSON.
 
     Args:
-        work: Run there; what it returns must be such that JSON knows it.
+        work: Run there; what it returns must be such that JSON knows it, or a dataclass of such.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -57,7 +59,7 @@ def fork(work: Callable[[], Any]) -> tuple[int, int]:
             os.setpgid(0, 0)
         os.close(reading)
         with os.fdopen(writing, "wb") as pipe:
-            pipe.write(json.dumps(work()).encode())
+            pipe.write(json.dumps(work(), default=asdict).encode())
         status = 0
     except BaseException as error:  # noqa: BLE001  # nothing of the parent's may run here
         with contextlib.suppress(BaseException):
@@ -72,6 +74,22 @@ def end_group(pid: int) -> None:
     """End a process and all that it has started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def end_tree(pid: int, patience: float = 0.0) -> None:
+    """End a process that `fork` has started, all that it has started, and the processes that `run_for` waits for there.
+
+    Args:
+        pid: The process, whose status nobody has taken yet.
+        patience: Seconds that it has to end by itself.
+    """
+    _await_end(pid, patience)
+    # Those are groups of their own, and only the kernel still knows them: on Linux it tells.
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            for child in file.read_text().split():
+                end_group(int(child))
+    end_group(pid)
 
 
 def end_watched() -> None:
@@ -122,7 +140,7 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
             end = time.monotonic()
             os.close(pipe)
             if has_ended:
-                _await_end(pid)
+                _await_end(pid, _END_S)
             end_group(pid)
             _, status = os.waitpid(pid, 0)
             _watched.discard(pid)
@@ -136,8 +154,8 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
         )
 
 
-def _await_end(pid: int) -> None:
-    """Give a process that has said everything a moment to end by itself, without taking its status."""
-    until = time.monotonic() + 1
+def _await_end(pid: int, seconds: float) -> None:
+    """Give a process so long to end by itself, without taking its status."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         time.sleep(0.002)

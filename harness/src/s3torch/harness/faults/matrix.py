@@ -13,25 +13,26 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from s3torch.harness._options import load_name
+from s3torch.harness._options import ENGINES
+from s3torch.harness._signals import TERMINATED
+from s3torch.harness.faults._forking import end_tree, end_watched, fork
 from s3torch.harness.faults.cases import ALL_CASES, FaultCase
 from s3torch.harness.faults.subjects import ALL_SUBJECTS, Subject
 from s3torch.harness.faults.verdict import Cell, Outcome, Verdict
+from s3torch.harness.servers._address import dummy_environment, only_environment
 
 if TYPE_CHECKING:
     from s3torch.harness.servers import MotoServer
 
-__all__ = ["ENGINES", "Matrix", "Settings", "choose_cells", "load_engine"]
-
-ENGINES = ("direct", "boto3", "memory")
-"""The engines of the matrix."""
+__all__ = ["Matrix", "Settings", "choose_cells"]
 
 # What the subjects meet that take long, and that a process more or less could change.
 _FOR_COSTLY = frozenset({"reset-some", "503-some", "stall", "cut-always", "expire"})
 _GUARD_S = 120.0
+_END_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +45,6 @@ class Settings:
     """Cells at a time: most of them wait."""
     limit: float = 90.0
     """Seconds after which a subject hangs."""
-
-
-def load_engine(name: str) -> Any:
-    """Return an engine as ``S3ClientConfig`` takes it.
-
-    Args:
-        name: One of `ENGINES`, or ``module:function`` that makes one of an `EngineContext`.
-
-    Raises:
-        ValueError: There is no such engine.
-    """
-    if name in ENGINES:
-        return name
-    if ":" not in name:
-        raise ValueError(f"no such engine: {name}; there are {', '.join(ENGINES)}, and module:function")
-    try:
-        return load_name("--engine", name)
-    except ValueError as error:
-        raise ValueError(f"no such engine: {name} ({error})") from error
 
 
 def choose_cells(cases: Sequence[FaultCase], subjects: Sequence[Subject], engines: Sequence[str]) -> list[Cell]:
@@ -120,6 +102,7 @@ class Matrix:
 
         torch.set_num_threads(1)  # a process with threads of its own cannot be forked well
         with ExitStack() as stack:
+            stack.enter_context(only_environment(dummy_environment()))  # what cells start with, too
             server = stack.enter_context(MotoServer())
             host = stack.enter_context(ProxyHost())
             bucket = server.create_bucket(f"faults-{uuid.uuid4().hex}")
@@ -130,14 +113,13 @@ class Matrix:
             _warm_up(server, bucket)
             arrangement = Boto3Arrangement(server.boto3_client())  # not used here: every cell opens its own connections
             self._job = Job(
-                server.endpoint,
-                server.env(),
-                bucket,
-                arrangement,
-                host,
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="s3torch-faults-")),
-                self.settings.limit,
-                self.settings.seed,
+                endpoint=server.endpoint,
+                bucket=bucket,
+                arrangement=arrangement,
+                host=host,
+                folder=stack.enter_context(tempfile.TemporaryDirectory(prefix="s3torch-faults-")),
+                limit=self.settings.limit,
+                seed=self.settings.seed,
             )
             self._stack = stack.pop_all()
         return self
@@ -158,7 +140,7 @@ class Matrix:
             try:
                 while left or running:
                     if interrupted:
-                        raise KeyboardInterrupt
+                        raise SystemExit(TERMINATED) if interrupted[0] == signal.SIGTERM else KeyboardInterrupt
                     while left and len(running) < self.settings.jobs:
                         started = self._start(left.pop(), engines)
                         running[started.pipe] = started
@@ -172,8 +154,12 @@ class Matrix:
                         selector.unregister(key.fd)
                         del running[key.fd]
                         yield each.finish()
-                    for each in running.values():
-                        if time.monotonic() > each.until:
+                    for each in [each for each in running.values() if time.monotonic() > each.until]:
+                        if each.is_asked:
+                            selector.unregister(each.pipe)
+                            del running[each.pipe]
+                            yield each.finish()
+                        else:
                             each.end()
             finally:
                 for each in running.values():
@@ -183,7 +169,6 @@ class Matrix:
 
     def _start(self, cell: Cell, engines: dict[str, Any]) -> _Running:
         from s3torch.harness.faults._cell import run_cell
-        from s3torch.harness.faults._forking import end_watched, fork
 
         case = next(each for each in ALL_CASES if each.name == cell.case)
         subject = next(each for each in ALL_SUBJECTS if each.name == cell.subject)
@@ -192,28 +177,35 @@ class Matrix:
             end_watched()
             os._exit(1)
 
-        def work() -> dict[str, Any]:
+        def work() -> Outcome:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, end_cell)
-            outcome = run_cell(self._job, cell, case, subject, engines[cell.engine])
-            return {**asdict(outcome), "verdict": outcome.verdict.value}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            return run_cell(self._job, cell, case, subject, engines[cell.engine])
 
-        pid, pipe = fork(work)
+        # Only what has a handler of its own may be asked to end: the one of this process would note it and go on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            pid, pipe = fork(work)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return _Running(cell, pid, pipe, time.monotonic() + self.settings.limit * 2 + _GUARD_S)
 
 
 @contextlib.contextmanager
 def _noting_interrupts() -> Iterator[list[int]]:
-    """Note SIGINT in place of the exception, which Python drops if it comes in what runs around a fork."""
+    """Note SIGINT and SIGTERM in place of exceptions, which Python drops if they come in what runs around a fork."""
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    noting = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: noted.append(number)) for number in noting]
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(noting, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _warm_up(server: MotoServer, bucket: str) -> None:
@@ -224,16 +216,10 @@ def _warm_up(server: MotoServer, bucket: str) -> None:
     from s3torch.harness.faults._cell import MEMORY, make_config
     from s3torch.harness.faults.contents import SMALL, objects_to_read
 
-    environment = dict(os.environ)
-    os.environ.update(server.env())
-    try:
-        for engine in ("direct", "boto3"):
-            config = make_config(None, engine)
-            with S3Client(server.region, endpoint=server.endpoint, s3client_config=config) as client:
-                client.read(bucket, SMALL[0])
-    finally:
-        os.environ.clear()
-        os.environ.update(environment)
+    for engine in ("direct", "boto3"):
+        config = make_config(None, engine)
+        with S3Client(server.region, endpoint=server.endpoint, s3client_config=config) as client:
+            client.read(bucket, SMALL[0])
     arrangement = MemoryArrangement(MemoryStore.named(MEMORY))
     MemoryStore.named(MEMORY).create_bucket(bucket)
     for name, data in objects_to_read().items():
@@ -247,18 +233,22 @@ class _Running:
     pipe: int
     until: float
     told: bytes = b""
+    is_asked: bool = False
 
     def end(self) -> None:
         """Ask it to end; its result will say so."""
         os.kill(self.pid, signal.SIGTERM)
-        self.until += 10
+        self.is_asked = True
+        self.until = time.monotonic() + _END_S
 
     def finish(self) -> Outcome:
-        """Return what became of it, once its pipe has ended."""
+        """Return what became of it, once its pipe has ended or its time is up; what has not ended soon is killed."""
         os.close(self.pipe)
+        end_tree(self.pid, _END_S)
         _, status = os.waitpid(self.pid, 0)
-        if not self.told:
+        try:
+            told = json.loads(self.told)
+        except ValueError:  # nothing, or not all of it
             code = os.waitstatus_to_exitcode(status)
             return Outcome(self.cell, Verdict.UNTYPED, 0.0, 0, f"the cell's own process ended with status {code}")
-        told = json.loads(self.told)
         return Outcome(self.cell, Verdict(told["verdict"]), told["seconds"], told["struck"], told["detail"])

@@ -57,8 +57,6 @@ class Report:
     """How long it took."""
     injected: dict[str, int] = field(default_factory=dict)
     """The faults that took effect, where the process itself injects them."""
-    left: str | None = None
-    """Digest of the object that was written, where only the process itself sees it."""
 
 
 @dataclass(frozen=True, slots=True)
