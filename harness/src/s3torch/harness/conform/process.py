@@ -89,8 +89,8 @@ class PytestProcess(ChildProcess):
             SilenceError: It does not end.
         """
         try:
-            return self._process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
+            return self._status(_END_SECONDS)
+        except TimeoutError:
             raise SilenceError("the tests have run, and their process does not end") from None
 
     def close(self) -> None:
