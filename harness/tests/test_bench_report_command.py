@@ -82,12 +82,13 @@ def test_mistakes_are_found_before_anything_starts(
     assert "secret" not in str(failed.value)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="whoever may write anywhere")
 def test_finds_out_beforehand_what_cannot_be_written(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     file.touch()
     tmp_path.chmod(0o500)
     try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("whoever runs this may write anywhere")
         for files in (Files(json=file), Files(html=tmp_path / "new.html"), Files(history=tmp_path / "below")):
             with pytest.raises(UsageError, match="cannot be written"):
                 BenchmarkRun(files=files)
