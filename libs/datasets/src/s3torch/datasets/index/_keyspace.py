@@ -37,6 +37,8 @@ class KeyRange:
     """Keys in the last page."""
     sample: Sequence[str] = ()
     """Some keys of the last page."""
+    is_open: bool = True
+    """Whether its keys may end long before its end: no key is known to lie behind that."""
 
 
 def successor(text: str) -> str | None:
@@ -67,7 +69,7 @@ def share_out(spaces: Sequence[KeyRange], slots: int, page: int) -> list[int]:
     Args:
         spaces: The ranges.
         slots: Splits at most.
-        page: Keys in a page; what is not expected to fill another two is not split.
+        page: Keys in a page; what is not expected to fill two for each part is not split.
 
     Returns:
         For each range, a number of splits.
@@ -86,9 +88,10 @@ def share_out(spaces: Sequence[KeyRange], slots: int, page: int) -> list[int]:
 def propose(space: KeyRange, count: int) -> list[str]:
     """Name keys that split a range.
 
-    While the keys seen have more in common than the range requires, the splits are rungs of a ladder: each ends what
-    shares that much with the last key. One round of requests then tells how far up the tree of prefixes there is
-    anything at all, however long the prefixes are. Below, they are evenly spaced on a scale of the characters seen.
+    Where it is open how far the keys reach, and those seen have more in common than the range requires, the first
+    splits are rungs of a ladder: each ends what shares that much with the last key. One round of requests then tells
+    how far up the tree of prefixes there is anything at all, however long the prefixes are. The others are evenly
+    spaced on a scale of the characters seen.
 
     Args:
         space: The range; its first page is known.
@@ -101,19 +104,18 @@ def propose(space: KeyRange, count: int) -> list[str]:
         return []
     base = _common_base(space)
     shared = _common(space.first, space.after)
-    if len(shared) - len(base) >= 2:
-        rungs = [successor(space.after[:size]) for size in range(len(base) + 1, len(shared) + 2)]
-        found = _within(space, rungs)
-        if len(found) > count:
-            found = [found[place * (len(found) - 1) // max(1, count - 1)] for place in range(count)]
-        if found:
-            return sorted(set(found))
+    rungs: list[str] = []
+    if space.is_open and len(shared) - len(base) >= 2:
+        rungs = _within(space, [successor(space.after[:size]) for size in range(len(base) + 1, len(shared) + 2)])
+        if len(rungs) > count:
+            return [rungs[place * (len(rungs) - 1) // max(1, count - 1)] for place in range(count)]
+    count -= len(rungs)
     scale = _Scale.of(space)
     place = scale.value(space.after)
     # The page that is on its way is not worth a second request.
     place = min(place + max(1, place - scale.value(space.first)), (place + scale.end) // 2)
     steps = [place + (scale.end - place) * step // (count + 1) for step in range(1, count + 1)]
-    return _within(space, [scale.text(step) for step in steps])
+    return _within(space, [*rungs, *(scale.text(step) for step in steps)])
 
 
 def _within(space: KeyRange, keys: Sequence[str | None]) -> list[str]:

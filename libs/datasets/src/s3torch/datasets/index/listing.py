@@ -175,6 +175,8 @@ class _Listing:
         known = [part for part in running if part.space.first is not None]
         if idle < 1 or not known:
             return
+        for part, following in zip(self._parts, [*self._parts[1:], None], strict=True):
+            part.space.is_open = following is None or not following.chunks
         for part, count in zip(known, share_out([part.space for part in known], idle, self._page_size), strict=True):
             until = part.space.until
             keys = propose(part.space, count)
