@@ -351,3 +351,27 @@ def test_the_main_process_does_not_know_how_far_workers_have_come(memory: Place,
     assert set(loader) == names
     with pytest.raises(RuntimeError, match="StatefulDataLoader"):
         dataset.state_dict()
+
+
+def test_the_state_of_one_rank_counts_for_all(memory: Place) -> None:
+    objects = [*(f"few/{n:02}" for n in range(10)), *(f"many/{n:03}" for n in range(60))]
+    memory.fill({key: key.encode() for key in objects})
+
+    def of_rank(rank: int) -> S3MixtureDataset:
+        options: Any = {"region": "us-east-1", "s3client_config": memory.config(), "shuffle": True, "transform": key_of}
+        datasets = [
+            S3IterableDataset.from_prefix(f"s3://bucket/{prefix}/", shard=(rank, 2), **options)
+            for prefix in ("few", "many")
+        ]
+        return S3MixtureDataset(datasets, [1, 4], stop="all")
+
+    for after in (0, 1, 17, 34):
+        ranks = [of_rank(rank) for rank in range(2)]
+        found = [list(islice(iter(dataset), after)) for dataset in ranks]
+        assert [key.split("/")[0] for key in found[0]] == [key.split("/")[0] for key in found[1]]  # ranks draw alike
+        state = ranks[0].state_dict()
+        for rank in range(2):
+            again = of_rank(rank)
+            again.load_state_dict(state)
+            found.append(list(again))
+        assert sorted(key for keys in found for key in keys) == objects
