@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from s3torch.client import ObjectNotFoundError, S3BucketKeyData, S3Client
 from s3torch.datasets import S3IterableDataset
-from s3torch.readers import S3Reader
+from s3torch.readers import S3Reader, SequentialS3Reader
 
 if TYPE_CHECKING:
     from libs.datasets.tests.conftest import Place
@@ -143,3 +144,40 @@ def test_sharding_in_one_process_changes_nothing(memory: Place) -> None:
         "s3://bucket", region="us-east-1", transform=read, s3client_config=memory.config(), enable_sharding=True
     )
     assert list(dataset) == list(OBJECTS.values())
+
+
+class Sample:
+    """Can be watched."""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_nothing_lives_longer_than_its_consumer_wants(
+    memory: Place, workers: int, on_error: Literal["raise", "skip"]
+) -> None:
+    memory.fill(OBJECTS)
+    fetched: dict[str, weakref.ref[Any]] = {}
+
+    def construct(bucket: str, key: str, get_object_info: Any, get_stream: Any) -> S3Reader:
+        fetched[key] = weakref.ref(get_stream)  # it has the bytes
+        return SequentialS3Reader(bucket, key, get_object_info, get_stream)
+
+    def transform(reader: S3Reader) -> Sample:
+        assert reader.read()
+        return Sample()
+
+    source = iter(
+        S3IterableDataset.from_prefix(
+            "s3://bucket",
+            region="us-east-1",
+            transform=transform,
+            on_error=on_error,
+            transform_workers=workers,
+            s3client_config=memory.config(window=2),
+            reader_constructor=construct,
+        )
+    )
+    for key in OBJECTS:
+        sample = weakref.ref(next(source))
+        assert sample() is None
+        assert fetched[key]() is None

@@ -120,9 +120,17 @@ class S3Dataset:
             session.made()
             return sample
 
-    def _samples(self, items: Iterable[S3BucketKeyData]) -> Iterator[Any]:
+    # Generators wait in the middle of a yield for as long as the caller computes. They hand on what they hold, so that
+    # no bytes and no sample live longer than the caller wants.
+
+    def _samples(self, items: Iterable[S3BucketKeyData]) -> Generator[Any, None, None]:
         """Make a sample of each object, in order, while the next ones are being fetched; skipped ones are left out."""
-        return (sample for sample in self._outcomes(items) if sample is not SKIPPED)
+        with closing(self._outcomes(items)) as outcomes:
+            for sample in outcomes:
+                if sample is not SKIPPED:
+                    given = [sample]
+                    del sample
+                    yield given.pop()
 
     def _outcomes(self, items: Iterable[S3BucketKeyData]) -> Generator[Any, None, None]:
         """Yield one value for each object, in order: its sample, or `SKIPPED`."""
@@ -132,16 +140,15 @@ class S3Dataset:
         ):
             for item, call in made:
                 try:
-                    sample = call()
+                    given = [call()]
                 except Exception as error:  # noqa: BLE001  # whatever the transform raises is the object's
-                    sample = decide(self._on_error, item, error)
-                    if sample is SKIPPED:
+                    given = [decide(self._on_error, item, error)]
+                    if given[0] is SKIPPED:
                         session.skipped(item, error)
-                del item, call  # the fetched bytes, which the sample may no longer need
-                if sample is not SKIPPED:
+                if given[0] is not SKIPPED:
                     session.made()
-                yield sample
-                del sample
+                del item, call
+                yield given.pop()
 
     def _made(
         self, items: Iterable[S3BucketKeyData], session: Session
@@ -150,8 +157,9 @@ class S3Dataset:
         with closing(self._turns(items, session)) as turns:
             if not self._transform_workers:
                 for turn in turns:
-                    yield turn[0], partial(self._make, turn)
+                    given = [(turn[0], partial(self._make, turn))]
                     del turn
+                    yield given.pop()
                 return
 
             def advance() -> None:
@@ -160,8 +168,9 @@ class S3Dataset:
 
             with closing(map_in_order(self._transform_workers, self._make, turns, advance)) as results:
                 for turn, future in results:
-                    yield turn[0], future.result
+                    done = [(turn[0], future.result)]
                     del turn, future
+                    yield done.pop()
 
     def _turns(self, items: Iterable[S3BucketKeyData], session: Session) -> Generator[_Turn, None, None]:
         """Yield the objects in order, with what was fetched of them, while those that follow are being fetched."""
@@ -181,10 +190,9 @@ class S3Dataset:
                 fetched = FetchedObject(engine, config, item, transfer)
                 if item.object_info is None and fetched.size is not None:
                     plan.learn(fetched.size)
-                turn = item, fetched
+                given: list[_Turn] = [(item, fetched)]
                 del following, item, transfer, fetched
-                yield turn
-                del turn
+                yield given.pop()
         finally:
             window.close()
 

@@ -230,8 +230,9 @@ class EpochDataset(S3Dataset):
             for sample in outcomes:
                 progress.taken += 1
                 if sample is not SKIPPED:
-                    yield sample
-                del sample
+                    given = [sample]  # handed on: it must not live longer than the caller wants
+                    del sample
+                    yield given.pop()
 
     def _detached(self) -> Self:
         """Return a copy whose epochs and states are its own: workers of a mixture go through different ones."""
