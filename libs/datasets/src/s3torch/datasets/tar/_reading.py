@@ -117,7 +117,7 @@ class ShardReading:
                 f"the shard was replaced: {length - first} samples were read before, {len(samples)} follow",
             )
         self._where = where
-        self._block = [None] * first + samples  # type: ignore[assignment]  # a list of either
+        self._block = [None] * first + samples
         self._offsets = [0] * first + [sample.offset for sample in samples]
         self._order = order_of_block(len(self._block), self._rule.seed, self._rule.epoch, where)
         self._given = where.given

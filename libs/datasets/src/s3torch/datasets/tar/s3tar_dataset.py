@@ -188,7 +188,7 @@ class S3TarDataset(IterableDataset[Any]):
             ValueError: A URI is malformed or has no key, or braces do not match.
         """
         uris = (object_uris,) if isinstance(object_uris, str) else object_uris
-        names = (name for uri in uris for name in (expand_braces(uri) if isinstance(uri, str) else (uri,)))
+        names = (name for uri in uris for name in _names(uri))
         # No request is sent for names, whoever the client is.
         return cls(objects_by_uri(names)(ReaderClient()), **options)
 
@@ -452,3 +452,8 @@ def _check_count(name: str, value: object) -> None:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _names(uri: Any) -> Iterable[Any]:
+    """Write out braces; what is no string is left to whoever reads URIs to refuse."""
+    return expand_braces(uri) if isinstance(uri, str) else (uri,)
