@@ -29,6 +29,8 @@ pytestmark = [
     # StatefulDataLoader 0.11 asks torch for what newer versions no longer like to be asked for.
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
     pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+    # Python 3.12 warns of any fork beside threads, such as torch's own, which hold none of our locks.
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 ]
 
 Make = Callable[..., S3IterableDataset]
