@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from s3torch.client import HeadObjectResult, ObjectInfo, S3BucketKeyData
 from s3torch.datasets import S3Index
+from s3torch.datasets.index._building import build
+from s3torch.datasets.index._chunks import chunks_of, join_chunks
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 ETAG = st.one_of(
@@ -246,3 +248,27 @@ def test_bad_arguments_fail_at_once(call: Callable[[S3Index], object], error: ty
 def test_what_is_no_object_is_refused(item: S3BucketKeyData, error: type[Exception]) -> None:
     with pytest.raises(error):
         S3Index.from_items([item])
+
+
+@settings(max_examples=60)
+@given(st.lists(items(), max_size=4))
+def test_chunks_can_be_joined(lists: list[list[S3BucketKeyData]]) -> None:
+    lists = [[item._replace(bucket="b") for item in part] for part in lists]
+    chunks = [chunk for part in lists for chunk in chunks_of(part)]
+    index = S3Index(build(chunks))
+    joined = S3Index(build([join_chunks(chunks)] if chunks else []))
+    assert list(joined) == list(index)
+    assert joined.fingerprint == index.fingerprint
+
+
+def test_lengths_that_fit_once_the_common_part_is_cut() -> None:
+    """Up to 1,024 bytes of key, of which all but a few are common: the rest is what is counted in a byte."""
+    keys = ["x" * 900 + "/" + "y" * (number % 250) for number in range(500)]
+    index = S3Index.from_items(S3BucketKeyData("b", key) for key in keys)
+    assert [item.key for item in index] == keys
+    assert index._columns.arrays["lengths"].dtype == np.uint8
+    assert S3Index.from_items(list(index)[:1]).fingerprint == index[:1].fingerprint
+
+
+def test_no_object_at_all_has_one_fingerprint() -> None:
+    assert S3Index.from_items(numbered(9))[:0].fingerprint == S3Index.from_items([]).fingerprint

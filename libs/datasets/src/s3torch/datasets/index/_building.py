@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from s3torch.datasets.index._chunks import Chunk, common_prefix
+from s3torch.datasets.index._chunks import Chunk, common_prefix, compact
 from s3torch.datasets.index._columns import BLOCK, Columns
 from s3torch.datasets.index._numbers import Narrowing, write_narrow
 from s3torch.datasets.index._shared import Array, SharedArrays
@@ -30,11 +30,13 @@ def build(chunks: Iterable[Chunk]) -> Columns:
         heads = {b""}
     head = next(iter(heads), b"")
     common = common_prefix([chunk.common for chunk in given])
-    lengths = [chunk.lengths - len(common) for chunk in given]
-    count = sum(map(len, lengths))
-    whole = np.concatenate(lengths) if given else np.zeros(0, np.int64)
-    padded = np.zeros(-(-count // BLOCK) * BLOCK, np.min_scalar_type(int(whole.max(initial=0))))
-    padded[:count] = whole
+    count = sum(len(chunk.lengths) for chunk in given)
+    longest = max((int(chunk.lengths.max()) for chunk in given), default=0) - len(common)
+    padded = np.zeros(-(-count // BLOCK) * BLOCK, np.min_scalar_type(longest))
+    at = 0
+    for chunk in given:
+        padded[at : at + len(chunk.lengths)] = chunk.lengths - len(common)
+        at += len(chunk.lengths)
     blocks = padded.reshape(-1, BLOCK).sum(axis=1, dtype=np.int64)
     text_size = int(blocks.sum())
     offsets = (np.cumsum(blocks) - blocks).astype(np.min_scalar_type(text_size))
@@ -68,7 +70,7 @@ def build(chunks: Iterable[Chunk]) -> Columns:
     return Columns(head + common, shared, count=count, sizes=sizes, parts=parts, times=times, classes=classes)
 
 
-def _narrow(pieces: Sequence[npt.NDArray[np.int64]], narrowing: Narrowing) -> list[Array]:
+def _narrow(pieces: Sequence[Array], narrowing: Narrowing) -> list[Array]:
     return [write_narrow(piece, narrowing) for piece in pieces] or [np.zeros((0, narrowing.width), np.uint8)]
 
 
@@ -76,7 +78,8 @@ def _cut(chunk: Chunk, size: int) -> Array:
     """Return a chunk's text without the first ``size`` bytes of each entry."""
     if not size:
         return chunk.text
-    starts = np.cumsum(chunk.lengths) - chunk.lengths
+    lengths = chunk.lengths.astype(np.int64)
+    starts = np.cumsum(lengths) - lengths
     is_kept = np.ones(len(chunk.text), np.bool_)
     is_kept[(starts[:, None] + np.arange(size)).reshape(-1)] = False
     return chunk.text[is_kept]
@@ -93,7 +96,7 @@ def _spell_out(chunk: Chunk) -> Chunk:
         chunk,
         head=b"",
         text=np.frombuffer(b"".join(texts), np.uint8),
-        lengths=chunk.lengths + len(chunk.head),
+        lengths=compact(chunk.lengths.astype(np.int64) + len(chunk.head)),
         common=chunk.head + chunk.common,
     )
 

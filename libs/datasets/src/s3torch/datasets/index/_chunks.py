@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
 from s3torch.client import ObjectInfo, S3BucketKeyData
 from s3torch.datasets.index._etags import ETags, read_etags
 from s3torch.datasets.index._shared import Array
 
-__all__ = ["UNKNOWN", "Chunk", "chunks_of", "common_prefix", "make_chunk"]
+__all__ = ["UNKNOWN", "Chunk", "chunks_of", "common_prefix", "compact", "join_chunks", "make_chunk"]
 
 UNKNOWN = -1
 """The size of an object of which nothing is known."""
-_CHUNK = 4096
+_CHUNK = 16_384
+_TYPES = (np.uint8, np.uint16, np.uint32, np.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,15 @@ class Chunk:
     """What the text of each begins with, before what is in ``text``."""
     text: Array
     """The rest of each entry's ``bucket/key`` in UTF-8, one after the other."""
-    lengths: npt.NDArray[np.int64]
-    """Bytes of each in ``text``."""
+    lengths: Array
+    """Bytes of each in ``text``; like all numbers here in the narrowest type that has them."""
     common: bytes
     """What all in ``text`` begin with."""
-    sizes: npt.NDArray[np.int64]
+    sizes: Array
     """Sizes in bytes; `UNKNOWN` where nothing is known of the object."""
     etags: ETags
     """Their entity tags."""
-    times: npt.NDArray[np.int64]
+    times: Array
     """When they were last changed, in seconds since the epoch."""
     classes: Sequence[str | None]
     """Their storage classes; one for all where all are the same."""
@@ -65,12 +65,53 @@ def make_chunk(
     return Chunk(
         head,
         np.frombuffer(b"".join(texts), np.uint8),
-        np.fromiter(map(len, texts), np.int64, count),
+        compact(np.fromiter(map(len, texts), np.int64, count)),
         common_prefix([min(texts), max(texts)]),
-        np.array(sizes, np.int64),
+        compact(np.array(sizes, np.int64)),
         read_etags(etags),
-        np.array(times, np.int64),
+        compact(np.array(times, np.int64)),
         classes[:1] if classes.count(classes[0]) == count else classes,
+    )
+
+
+def compact(numbers: Array) -> Array:
+    """Return numbers in the narrowest type that has them all."""
+    least, most = int(numbers.min(initial=0)), int(numbers.max(initial=0))
+    for kind in _TYPES:
+        if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
+            return numbers.astype(kind)
+    return numbers
+
+
+def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
+    """Put chunks that follow one another into one: small arrays by the thousand tear memory to pieces.
+
+    Args:
+        chunks: One at least; all have the same head.
+    """
+    lengths = [len(chunk.lengths) for chunk in chunks]
+    starts = [sum(lengths[:place]) for place in range(len(chunks))]
+    names = {name for chunk in chunks for name in chunk.classes}
+    return Chunk(
+        chunks[0].head,
+        np.concatenate([chunk.text for chunk in chunks]),
+        np.concatenate([chunk.lengths for chunk in chunks]),
+        common_prefix([chunk.common for chunk in chunks]),
+        np.concatenate([chunk.sizes for chunk in chunks]),
+        ETags(
+            np.concatenate([chunk.etags.digests for chunk in chunks]),
+            np.concatenate([chunk.etags.parts for chunk in chunks]),
+            np.concatenate([chunk.etags.odd_places + start for chunk, start in zip(chunks, starts, strict=True)]),
+            [etag for chunk in chunks for etag in chunk.etags.odd],
+        ),
+        np.concatenate([chunk.times for chunk in chunks]),
+        list(names)
+        if len(names) == 1
+        else [
+            name
+            for chunk, count in zip(chunks, lengths, strict=True)
+            for name in (chunk.classes if len(chunk.classes) > 1 else [*chunk.classes] * count)
+        ],
     )
 
 

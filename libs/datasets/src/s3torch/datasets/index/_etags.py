@@ -25,8 +25,8 @@ class ETags:
 
     digests: Array
     """16 bytes each; zeros where it has another form."""
-    parts: npt.NDArray[np.int64]
-    """The number behind the dash; 0 where there is none."""
+    parts: Array
+    """The numbers behind the dash, in some type of integers; 0 where there is none."""
     odd_places: npt.NDArray[np.int64]
     """Which have another form, such as none at all: their places in the run, ascending."""
     odd: Sequence[str]
@@ -42,9 +42,9 @@ def read_etags(etags: Sequence[str]) -> ETags:
     count = len(etags)
     plain = _read_plain("".join(etags), count)
     if plain is not None:
-        return ETags(plain, np.zeros(count, np.int64), np.zeros(0, np.int64), ())
+        return ETags(plain, np.zeros(count, np.uint8), np.zeros(0, np.int64), ())
     digests = np.zeros((count, _MD5), np.uint8)
-    parts = np.zeros(count, np.int64)
+    parts = np.zeros(count, np.uint32)
     odd: list[int] = []
     for place, etag in enumerate(etags):
         match = _REGULAR.fullmatch(etag)

@@ -17,15 +17,23 @@ _NO_ETAG = -1
 def fingerprint(columns: Columns, positions: Positions) -> str:
     """Return the BLAKE2b of buckets, keys, sizes and ETags, in order, as 16 hexadecimal digits.
 
+    What all texts begin with counts once: it, too, follows from the sequence alone.
+
     Args:
         columns: Where the entries are.
         positions: Which, and in which order.
     """
     digest = hashlib.blake2b(digest_size=8)
+    common = _common(columns, positions)
+    if len(positions):
+        digest.update(b"%d %b\n" % (len(columns.prefix) + len(common), columns.prefix + common))
     for run in runs(positions):
         starts, lengths = columns.spans(run)
-        digest.update((lengths + len(columns.prefix)).astype("<u4").tobytes())
-        digest.update(_whole_text(columns, run, starts, lengths))
+        digest.update((lengths - len(common)).astype("<u4").tobytes())
+        if not common and (starts[1:] == starts[:-1] + lengths[:-1]).all():
+            digest.update(columns.arrays["text"][int(starts[0]) : int(starts[-1] + lengths[-1])].tobytes())
+        else:
+            digest.update(b"".join([text[len(common) :] for text in columns.texts(run)]))
         digest.update(columns.sizes(run).astype("<i8").tobytes())
         parts = columns.parts(run)
         if not columns.has_etags:
@@ -38,17 +46,17 @@ def fingerprint(columns: Columns, positions: Positions) -> str:
     return digest.hexdigest()
 
 
-def _whole_text(columns: Columns, positions: Array, starts: Array, lengths: Array) -> bytes:
-    """Return the texts of entries with what all of them begin with, one after the other."""
-    prefix = columns.prefix
-    ends = starts + lengths
-    if not (starts[1:] == ends[:-1]).all():
-        texts = columns.texts(positions)
-        return prefix + prefix.join(texts)
-    head, first = len(prefix), int(starts[0])
-    text = np.empty(int(lengths.sum()) + head * len(lengths), np.uint8)
-    is_head = np.zeros(len(text), np.bool_)
-    is_head[((starts - first + np.arange(len(starts)) * head)[:, None] + np.arange(head)).reshape(-1)] = True
-    text[is_head] = np.tile(np.frombuffer(prefix, np.uint8), len(lengths))
-    text[~is_head] = columns.arrays["text"][first : int(ends[-1])]
-    return text.tobytes()
+def _common(columns: Columns, positions: Positions) -> bytes:
+    """Return what the texts of all have in common beyond the columns' prefix: something, if they are but a few."""
+    common: bytes | None = None
+    for run in runs(positions):
+        if common is None:
+            common = columns.texts(run[:1])[0]
+        starts, lengths = columns.spans(run)
+        common = common[: int(lengths.min())]
+        if not common:
+            break
+        rows: Array = columns.arrays["text"][starts[:, None] + np.arange(len(common))]
+        differs = (rows != np.frombuffer(common, np.uint8)).any(axis=0)
+        common = common[: int(differs.argmax())] if differs.any() else common
+    return common or b""

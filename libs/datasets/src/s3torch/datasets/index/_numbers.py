@@ -22,7 +22,7 @@ class Narrowing(NamedTuple):
     width: int
 
     @classmethod
-    def of(cls, pieces: Sequence[Int64s]) -> Narrowing:
+    def of(cls, pieces: Sequence[Array]) -> Narrowing:
         """Find the narrowest for all numbers of a column; equal ones take no byte at all."""
         full = [piece for piece in pieces if len(piece)]
         if not full:
@@ -31,9 +31,9 @@ class Narrowing(NamedTuple):
         return cls(least, -(-(most - least).bit_length() // 8))
 
 
-def write_narrow(numbers: Int64s, narrowing: Narrowing) -> Array:
+def write_narrow(numbers: Array, narrowing: Narrowing) -> Array:
     """Return numbers as rows of bytes."""
-    less = np.ascontiguousarray(numbers - narrowing.base, dtype="<i8")
+    less = np.ascontiguousarray(numbers.astype(np.int64) - narrowing.base, dtype="<i8")
     return less.view(np.uint8).reshape(-1, 8)[:, : narrowing.width]
 
 

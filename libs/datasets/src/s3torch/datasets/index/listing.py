@@ -13,7 +13,7 @@ from s3torch.client.listing import ListPage
 from s3torch.client.protocols import Lists
 from s3torch.datasets._bar import check_bar
 from s3torch.datasets.index._building import build
-from s3torch.datasets.index._chunks import Chunk, make_chunk
+from s3torch.datasets.index._chunks import Chunk, join_chunks, make_chunk
 from s3torch.datasets.index._keyspace import KeyRange, propose, share_out
 from s3torch.datasets.index.s3index import S3Index
 
@@ -21,6 +21,7 @@ __all__ = ["list_index"]
 
 _PAGE = 1000
 _SAMPLE = 32
+_JOINED = 64  # pages in a chunk
 # S3 directory buckets list in no order, and know no start (user guide, "Directory buckets", ListObjectsV2).
 _UNORDERED = ("--x-s3", "--xa-s3")
 # Requests that found nothing, beside as many as pages that found something: what a key space may cost to explore.
@@ -90,6 +91,8 @@ class _Part:
 
     space: KeyRange
     chunks: list[Chunk] = field(default_factory=list)
+    loose: int = 0
+    """How many of the last chunks are pages of their own."""
     token: str | None = None
     transfer: Transfer[ListPage] | None = None
 
@@ -159,6 +162,10 @@ class _Listing:
                 self._found += 1
                 self._note(kept)
                 part.chunks.append(_chunk(self._head, page, kept))
+                part.loose += 1
+                if part.loose == _JOINED:
+                    part.chunks[-_JOINED:] = [join_chunks(part.chunks[-_JOINED:])]
+                    part.loose = 0
                 space.first, space.after, space.seen = keys[0].decode(), keys[kept - 1].decode(), kept
                 space.sample = [key.decode() for key in keys[: kept : max(1, kept // _SAMPLE)]]
             else:
