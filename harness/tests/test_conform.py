@@ -62,6 +62,31 @@ class Aside:
         return io.BytesIO(boto3.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
 """
 
+# An engine that hangs, and whose connections take long to end.
+ENGINES = """
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from s3torch.client.engines import make_engine
+
+
+class Sluggish:
+    def __init__(self, context):
+        self.inner = make_engine(replace(context, config=replace(context.config, engine="direct")))
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def head(self, bucket, key):
+        time.sleep(1000)
+
+    def close(self):
+        time.sleep(5)
+        self.inner.close()
+        Path("has-closed").touch()
+"""
+
 # Takes the process down, and cannot be imported in the next one.
 BREAKS_FOR_GOOD = """
 import os
@@ -259,6 +284,15 @@ class TestCommand:
         client = moto_server.boto3_client()
         assert "Contents" not in client.list_objects_v2(Bucket=name)
         client.close()
+
+    @posix_only
+    def test_what_hangs_may_clean_up(self, tmp_path: Path) -> None:
+        (tmp_path / "engines.py").write_text(ENGINES, encoding="utf-8")
+        law = ["--law", "head_tells_what_a_response_tells"]
+        finished = conform("--engine", "engines:Sluggish", *law, "--timeout", "25", cwd=tmp_path)
+        assert finished.returncode == 1, finished.stdout + finished.stderr
+        assert "hangs: no answer within 25 s" in finished.stdout
+        assert (tmp_path / "has-closed").exists()
 
     def test_what_is_known_is_shown_when_the_others_cannot_be_tried(self, tmp_path: Path) -> None:
         (tmp_path / "breaks_for_good.py").write_text(BREAKS_FOR_GOOD, encoding="utf-8")

@@ -89,7 +89,8 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Tell why a fixture gave up."""
+    """Tell why a fixture gave up; and let nothing interrupt the clean-up, as the command sends SIGINT repeatedly."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if isinstance(excinfo.value, pytest.exit.Exception):
         _tell(Stopped(_one_line(str(excinfo.value))))
 
