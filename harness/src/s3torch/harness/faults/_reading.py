@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from s3torch.checkpoint import S3Checkpoint
 from s3torch.client import GetRequest, S3BucketKeyData
-from s3torch.datasets import S3IterableDataset, S3MapDataset
+from s3torch.datasets import S3IterableDataset, S3MapDataset, S3TarDataset
 from s3torch.dcp import S3StorageReader
 from s3torch.harness.faults._children import read_in_child
-from s3torch.harness.faults.contents import LARGE, MIB, SMALL, blank_state, is_state, objects_to_read
+from s3torch.harness.faults.contents import LARGE, MIB, SMALL, blank_state, is_state, objects_to_read, shard_samples
 from s3torch.harness.faults.place import AbandonedError, Place
 from s3torch.readers import DCPOptimizedConstructor, ItemRange, S3Reader, S3ReaderConstructor, open_reader
 
@@ -160,6 +160,29 @@ def skipping_dataset(place: Place) -> None:
         place.wrong.append(f"{counted} objects are said to have been skipped, {len(errors)} were")
     for error in errors.values():
         raise error
+
+
+def tar_dataset(place: Place) -> None:
+    """A dataset of tar shards, read in parts."""
+    expected = shard_samples()
+    dataset = S3TarDataset.from_prefix(place.uri("shards/"), views=True, **place.options)
+    samples = iter(dataset)
+    try:
+        seen = 0
+        for (key, data), sample in zip(expected.items(), samples, strict=False):
+            if (sample["__key__"], sample["bin"]) != (key, data):
+                place.wrong.append(
+                    f"{sample['__key__']} came with {len(sample['bin'])} bytes, which are not those of {key}"
+                )
+            seen += 1
+            if seen == len(expected) // 2:
+                place.halfway()
+        if seen != len(expected) or next(samples, None) is not None:
+            place.wrong.append(f"not the {len(expected)} samples that there are")
+    except AbandonedError:
+        del samples
+        with place.client() as client:
+            _read_another(place, client)
 
 
 def workers(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import tarfile
 import uuid
 import warnings
 from typing import Any
@@ -19,6 +20,7 @@ from s3torch.harness.conformance.arrangement import make_bytes
 __all__ = [
     "LARGE",
     "MIB",
+    "SHARDS",
     "SMALL",
     "WRITTEN",
     "blank_state",
@@ -27,6 +29,7 @@ __all__ = [
     "make_state",
     "objects_to_read",
     "objects_to_replace",
+    "shard_samples",
 ]
 
 MIB = 1024 * 1024
@@ -35,11 +38,14 @@ LARGE = "large"
 """Key of the object of some parts."""
 SMALL = tuple(f"small/{number:02}" for number in range(12))
 """Keys of those that are read whole."""
+SHARDS = tuple(f"shards/{number}.tar" for number in range(3))
+"""Keys of the tar shards."""
 WRITTEN = "written"
 """Key of the object that is written; for a distributed checkpoint its folder."""
 
 _LARGE_SIZE = 11 * MIB
 _SMALL_SIZE = 40_000
+_SHARD_SAMPLES, _SAMPLE_SIZE = 4, 300_000
 _OLD, _NEW = 0, 1
 
 
@@ -99,10 +105,28 @@ def _distributed(step: int) -> dict[str, bytes]:
 
 
 @functools.cache
+def shard_samples() -> dict[str, bytes]:
+    """Return what the samples of all shards hold, by their keys, in order."""
+    numbers = range(len(SHARDS) * _SHARD_SAMPLES)
+    return {f"{number:04}": make_bytes(_SAMPLE_SIZE + number, 200 + number) for number in numbers}
+
+
+def _shard(number: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for key, data in list(shard_samples().items())[number * _SHARD_SAMPLES : (number + 1) * _SHARD_SAMPLES]:
+            member = tarfile.TarInfo(f"{key}.bin")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+@functools.cache
 def objects_to_read() -> dict[str, bytes]:
     """Return the objects that subjects read, by key; those of the checkpoints are in ``saved``, ``folder/``."""
     objects = {LARGE: make_bytes(_LARGE_SIZE), "saved": _saved(_OLD)}
     objects.update({key: make_bytes(_SMALL_SIZE + number, number) for number, key in enumerate(SMALL)})
+    objects.update({key: _shard(number) for number, key in enumerate(SHARDS)})
     objects.update({f"folder/{name}": data for name, data in _distributed(_OLD).items()})
     return objects
 

@@ -51,6 +51,7 @@ ALL_SUBJECTS: tuple[Subject, ...] = (
     Subject("map", _reading.map_dataset, checksummed=True),
     Subject("iterable", _reading.iterable_dataset, consumers=_EVERY, checksummed=True),
     Subject("skipping", _reading.skipping_dataset, checksummed=True),
+    Subject("tar", _reading.tar_dataset, consumers=_EVERY),
     Subject("workers", _reading.workers, checksummed=True, in_memory=False, is_costly=True),
     Subject("checkpoint-load", _reading.checkpoint_load),
     Subject("dcp-load", _reading.dcp_load),
