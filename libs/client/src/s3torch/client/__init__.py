@@ -21,6 +21,7 @@ from s3torch.client.errors import (
     ThrottledError,
     TLSError,
 )
+from s3torch.client.listing import ListPage
 from s3torch.client.protocols import Engine, EngineContext, Transfer
 from s3torch.client.stream import GetObjectStream
 from s3torch.client.upload import PutObjectStream
@@ -62,6 +63,7 @@ __all__ = [
     "HeadObjectResult",
     "InvalidRangeError",
     "ListObjectResult",
+    "ListPage",
     "ObjectChangedError",
     "ObjectInfo",
     "ObjectNotFoundError",
