@@ -31,6 +31,7 @@ runs_it = [pytest.mark.slow, pytest.mark.timeout(DEADLINE + 10)]
 
 READERS = """
 import os
+import threading
 import time
 
 from s3torch.readers import SequentialS3Reader
@@ -44,6 +45,12 @@ class Hangs(SequentialS3Reader):
 class Crashes(SequentialS3Reader):
     def readline(self, size=-1):
         os._exit(7)
+
+
+class Lingers(SequentialS3Reader):
+    def readline(self, size=-1):
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        return super().readline(size)
 
 
 class Slow(SequentialS3Reader):
@@ -293,6 +300,13 @@ class TestCommand:
         assert finished.returncode == 1, finished.stdout + finished.stderr
         assert "hangs: no answer within 25 s" in finished.stdout
         assert (tmp_path / "has-closed").exists()
+
+    def test_a_process_that_does_not_end_is_told_as_that(self, readers: Path) -> None:
+        law = ["--law", "lines_come_whole"]
+        finished = conform("--reader", "odd_readers:Lingers", *law, "--engine", "memory", "--timeout", "8", cwd=readers)
+        assert finished.returncode == 1, finished.stdout + finished.stderr
+        assert "the laws have been tried, and their process does not end" in " ".join(finished.stdout.split())
+        assert "hangs" not in finished.stdout
 
     def test_what_is_known_is_shown_when_the_others_cannot_be_tried(self, tmp_path: Path) -> None:
         (tmp_path / "breaks_for_good.py").write_text(BREAKS_FOR_GOOD, encoding="utf-8")

@@ -91,7 +91,7 @@ class PytestProcess(ChildProcess):
         try:
             return self._status(_END_SECONDS)
         except TimeoutError:
-            raise SilenceError("the tests have run, and their process does not end") from None
+            raise SilenceError(f"no end within {_END_SECONDS:g} s") from None
 
     def close(self) -> None:
         """End the process and its group, if it has not ended; does nothing the second time.

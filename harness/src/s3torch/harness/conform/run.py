@@ -155,7 +155,7 @@ def _run_once(arguments: list[str], timeout: float, verdicts: Verdicts, shown: R
         except SilenceError as error:
             if running is None:
                 raise CannotRunError(f"the tests did not start: {error}") from error
-            return Ended(running, "broken", f"hangs: {error}", process.said())
+            return Ended(running, "broken", _describe_silence(running, verdicts, error), process.said())
         said = process.said()
     if stopped or status == _USAGE_ERROR:
         raise CannotRunError(_as_options(stopped or _usage_error(said)))
@@ -164,6 +164,14 @@ def _run_once(arguments: list[str], timeout: float, verdicts: Verdicts, shown: R
             raise CannotRunError(f"the tests ended with status {status} before they began: {said[-500:]}")
         return Ended(running, "broken", f"its process ended with status {status}", said)
     return None
+
+
+def _describe_silence(running: str, verdicts: Verdicts, error: SilenceError) -> str:
+    """Say what does not end: the case that ran last, what is to be done behind it, or the process."""
+    judged = verdicts.judged
+    if len(judged) == verdicts.total:
+        return "the laws have been tried, and their process does not end"
+    return f"its clean-up hangs: {error}" if running in judged else f"hangs: {error}"
 
 
 def _usage_error(said: str) -> str:
