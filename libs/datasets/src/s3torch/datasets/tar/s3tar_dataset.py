@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from s3torch.client import S3BucketKeyData, S3ClientConfig, UserAgent
 from s3torch.datasets._bar import check_bar
 from s3torch.datasets._meter import Meter, Session
-from s3torch.datasets._objects import objects_by_uri, objects_under_prefix
+from s3torch.datasets._objects import index_objects, objects_by_uri, objects_under_prefix
 from s3torch.datasets._on_error import SKIPPED, OnError, check_on_error, decide
 from s3torch.datasets._order import EpochOrder, check_epoch, check_seed
 from s3torch.datasets._sharding import (
@@ -164,10 +164,12 @@ class S3TarDataset(IterableDataset[Any]):
             ValueError: The URI is malformed, or there are no shards under it.
         """
         client = _make_client(options.get("region"), options.get("endpoint"), options.get("s3client_config"))
-        found = list(objects_under_prefix(s3_uri)(client))
-        shards = [item for item in found if item.key.endswith(suffix)]
-        if not shards:
-            others = f"; of {len(found)} objects there none ends in {suffix!r}" if found else ", nor any other object"
+        found = index_objects(client, objects_under_prefix(s3_uri))
+        shards = found.where(suffix=suffix)
+        if not len(shards):
+            others = (
+                f"; of {len(found)} objects there none ends in {suffix!r}" if len(found) else ", nor any other object"
+            )
             raise ValueError(f"there are no tar shards under {s3_uri}{others}")
         return cls(shards, **options)
 
