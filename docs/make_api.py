@@ -16,6 +16,7 @@ PACKAGES = (
     "s3torch.writer",
     "s3torch.datasets",
     "s3torch.datasets.decode",
+    "s3torch.datasets.loader",
     "s3torch.checkpoint",
     "s3torch.dcp",
     "s3torch.lightning",

@@ -12,6 +12,7 @@ from s3torch.client import S3BucketKeyData, S3ClientConfig, UserAgent
 from s3torch.client.window import Width, Window
 from s3torch.datasets._bar import check_bar
 from s3torch.datasets._fetched import FetchedObject
+from s3torch.datasets._labelled import LabelledItem
 from s3torch.datasets._meter import Meter, Session
 from s3torch.datasets._objects import GetDatasetObjects
 from s3torch.datasets._on_error import SKIPPED, OnError, check_on_error, decide
@@ -208,4 +209,5 @@ class S3Dataset:
             reader = construct(
                 bucket=item.bucket, key=item.key, get_object_info=fetched.get_object_info, get_stream=fetched
             )
-        return self._transform(reader)
+        sample = self._transform(reader)
+        return (sample, item.label) if isinstance(item, LabelledItem) else sample

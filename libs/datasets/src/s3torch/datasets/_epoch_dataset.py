@@ -13,6 +13,7 @@ from s3torch.client import S3BucketKeyData
 from s3torch.datasets._dataset import S3Dataset
 from s3torch.datasets._epoch_state import ALL_WORKERS, EpochState, check_same
 from s3torch.datasets._epochs import Epochs, Progress
+from s3torch.datasets._labelled import LabelColumn
 from s3torch.datasets._objects import index_objects, objects_of_index
 from s3torch.datasets._on_error import SKIPPED
 from s3torch.datasets._order import EpochOrder, check_seed
@@ -43,7 +44,14 @@ class EpochDataset(S3Dataset):
     _enable_sharding: bool
 
     def _begin_epochs(
-        self, *, shuffle: bool, seed: int, uneven: Uneven, index: bool, shard: tuple[int, int] | None
+        self,
+        *,
+        shuffle: bool,
+        seed: int,
+        uneven: Uneven,
+        index: bool,
+        shard: tuple[int, int] | None,
+        label: str | None,
     ) -> None:
         """Check the options, and find out which objects there are if any of them needs to know."""
         check_seed(seed)
@@ -54,10 +62,13 @@ class EpochDataset(S3Dataset):
         self._epochs = Epochs()
         self._index: S3Index | None = None
         self._fresh = EpochState(seed=seed if shuffle else None)
-        if index or shuffle or uneven != "keep":
+        self._labels: LabelColumn | None = None
+        if index or shuffle or uneven != "keep" or label is not None:
             self._index = index_objects(self._client, self._get_dataset_objects)
             self._get_dataset_objects = objects_of_index(self._index)
             self._fresh = replace(self._fresh, length=len(self._index), fingerprint=self._index.fingerprint)
+            if label is not None:
+                self._labels = LabelColumn(self._index, label)
 
     @property
     def index(self) -> S3Index:
@@ -217,7 +228,8 @@ class EpochDataset(S3Dataset):
             return islice(listed, shard.index + taken * shard.count, None, shard.count)
         order = EpochOrder(len(index), start.seed, start.epoch)
         blocks = share_places(start.base, len(index), shard, self._uneven, taken)
-        return (item for places in blocks for item in index.items(order.at(places)))
+        give = index.items if self._labels is None else self._labels.items
+        return (item for places in blocks for item in give(order.at(places)))
 
     def _visit(self) -> Iterator[Any]:
         """Decide what to visit, now, and return an iterator of the samples."""

@@ -71,6 +71,8 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             where there is no process group ``RANK`` and ``WORLD_SIZE`` count.
         shard: This process's rank and the number of ranks, where neither torch's process group nor the environment
             tells; shares the objects out, among ``DataLoader`` workers, too.
+        label: Column of the index, made from a manifest, that labels the objects: a sample is then the pair of what the
+            transform makes and its label.
     """
 
     _style = "iterable"
@@ -93,6 +95,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
         uneven: Uneven = "keep",
         index: bool = False,
         shard: tuple[int, int] | None = None,
+        label: str | None = None,
     ) -> None:
         super().__init__(
             region,
@@ -106,7 +109,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             progress=progress,
         )
         self._enable_sharding = bool(enable_sharding)
-        self._begin_epochs(shuffle=shuffle, seed=seed, uneven=uneven, index=index, shard=shard)
+        self._begin_epochs(shuffle=shuffle, seed=seed, uneven=uneven, index=index, shard=shard, label=label)
 
     @classmethod
     def from_prefix(
@@ -255,6 +258,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
         seed: int = 0,
         uneven: Uneven = "keep",
         shard: tuple[int, int] | None = None,
+        label: str | None = None,
     ) -> Self:
         """Make a dataset of the objects of an index, in its order.
 
@@ -272,11 +276,13 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             seed: As in the constructor.
             uneven: As in the constructor.
             shard: As in the constructor.
+            label: As in the constructor.
 
         Returns:
             The dataset; no request has been sent.
 
         Raises:
+            KeyError: There is no such column of labels.
             TypeError: An argument has the wrong type.
         """
         return cls(
@@ -295,6 +301,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             uneven=uneven,
             index=True,
             shard=shard,
+            label=label,
         )
 
     @classmethod
@@ -314,6 +321,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
         seed: int = 0,
         uneven: Uneven = "keep",
         shard: tuple[int, int] | None = None,
+        label: str | None = None,
     ) -> Self:
         """Make a dataset of the objects that a manifest names, in its order.
 
@@ -332,11 +340,13 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             seed: As in the constructor.
             uneven: As in the constructor.
             shard: As in the constructor.
+            label: As in the constructor.
 
         Returns:
             The dataset; nothing is requested but the manifest.
 
         Raises:
+            KeyError: There is no such column of labels.
             TypeError: An argument has the wrong type.
             ValueError: The manifest is none.
             ImportError: ``pyarrow`` is not installed.
@@ -357,6 +367,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             uneven=uneven,
             index=True,
             shard=shard,
+            label=label,
         )
 
     def __iter__(self) -> Iterator[Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch.utils.data import Dataset
 
-from s3torch.client import S3ClientConfig
+from s3torch.client import S3BucketKeyData, S3ClientConfig
 from s3torch.datasets._dataset import S3Dataset, identity
+from s3torch.datasets._labelled import LabelColumn
 from s3torch.datasets._objects import (
     GetDatasetObjects,
     index_objects,
@@ -50,6 +52,8 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         transform_workers: Threads that make samples, several at once and in order, where the transform leaves the
             interpreter's lock (decoders do); 0 makes them in the caller's thread.
         progress: Show a bar of objects and bytes a second, with ``tqdm``, in the process that reads.
+        label: Column of the index, made from a manifest, that labels the objects: a sample is then the pair of what the
+            transform makes and its label.
     """
 
     _style = "map"
@@ -66,6 +70,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         on_error: OnError = "raise",
         transform_workers: int = 0,
         progress: bool = False,
+        label: str | None = None,
     ) -> None:
         super().__init__(
             region,
@@ -79,6 +84,8 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             progress=progress,
         )
         self._index: S3Index | None = None
+        self._label = label
+        self._labels: LabelColumn | None = None
 
     @classmethod
     def from_prefix(
@@ -187,6 +194,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         on_error: OnError = "raise",
         transform_workers: int = 0,
         progress: bool = False,
+        label: str | None = None,
     ) -> Self:
         """Make a dataset of the objects of an index, in its order.
 
@@ -200,6 +208,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             on_error: As in the constructor.
             transform_workers: As in the constructor.
             progress: As in the constructor.
+            label: As in the constructor.
 
         Returns:
             The dataset; no request has been sent.
@@ -217,6 +226,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             on_error=on_error,
             transform_workers=transform_workers,
             progress=progress,
+            label=label,
         )
 
     @classmethod
@@ -232,6 +242,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         on_error: OnError = "raise",
         transform_workers: int = 0,
         progress: bool = False,
+        label: str | None = None,
     ) -> Self:
         """Make a dataset of the objects that a manifest names, in its order.
 
@@ -246,6 +257,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             on_error: As in the constructor.
             transform_workers: As in the constructor.
             progress: As in the constructor.
+            label: As in the constructor.
 
         Returns:
             The dataset; nothing is requested but the manifest, when the first length or item is asked for.
@@ -263,6 +275,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             on_error=on_error,
             transform_workers=transform_workers,
             progress=progress,
+            label=label,
         )
 
     def __len__(self) -> int:
@@ -270,7 +283,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         """Return one sample; negative indices count from the end."""
-        return self._sample(self.index[index])
+        return self._sample(self._pick([index])[0])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """Return the samples of a batch, in order; their objects are fetched at the same time.
@@ -280,12 +293,21 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         """
         if type(self).__getitem__ is not S3MapDataset.__getitem__:
             return [self[index] for index in indices]  # a subclass makes its samples in its own way
-        listed = self.index
-        items = [listed[index] for index in indices]
+        items = self._pick(indices)
         if self._client.s3client_config.window is None:
             # All of them are wanted now.
             self._width.value = max(self._width.value, min(len(items), self._width.most))
         return list(self._samples(items))
+
+    def _pick(self, numbers: Sequence[int]) -> list[S3BucketKeyData]:
+        """Return the objects of some indices, with their labels if they have any."""
+        index = self.index
+        if self._label is None:
+            return [index[number] for number in numbers]
+        if self._labels is None:
+            self._labels = LabelColumn(index, self._label)
+        found = np.array([range(len(index))[number] for number in numbers], dtype=np.int64)
+        return list(self._labels.items(found))
 
     @property
     def index(self) -> S3Index:

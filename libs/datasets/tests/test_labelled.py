@@ -1,0 +1,98 @@
+"""Samples with the labels of a manifest."""
+
+from __future__ import annotations
+
+import pickle
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from torch.utils.data import DataLoader
+
+from s3torch.client import S3Client, S3ClientConfig
+from s3torch.client.memory import MemoryEngine
+from s3torch.datasets import S3IterableDataset, S3MapDataset, list_index, load_manifest
+from s3torch.readers import S3Reader
+
+if TYPE_CHECKING:
+    from libs.datasets.tests.conftest import Place
+
+COUNT = 23
+KEYS = [f"{index:03}" for index in range(COUNT)]
+MANIFEST = "s3://bucket/manifest.parquet"
+
+
+def key_of(reader: S3Reader) -> str:
+    reader.read()
+    return reader.key
+
+
+@pytest.fixture
+def options(memory: Place) -> dict[str, Any]:
+    """A manifest that labels each object with the square of its number."""
+    memory.fill({key: key.encode() for key in KEYS})
+    config = S3ClientConfig(engine=lambda context: MemoryEngine(context, memory.store))
+    client = S3Client("us-east-1", s3client_config=config)
+    index = list_index(client, "s3://bucket/0")
+    index.save_manifest(MANIFEST, client=client, labels={"square": [number**2 for number in range(COUNT)]})
+    return {"region": "us-east-1", "transform": key_of, "s3client_config": memory.config()}
+
+
+PAIRS = [(key, number**2) for number, key in enumerate(KEYS)]
+
+
+def test_a_manifest_labels_samples(options: dict[str, Any]) -> None:
+    assert list(S3IterableDataset.from_manifest(MANIFEST, **options)) == KEYS
+    dataset = S3IterableDataset.from_manifest(MANIFEST, **options, label="square", shuffle=True)
+    samples = list(dataset)
+    assert sorted(samples) == PAIRS
+    assert samples != PAIRS
+    source = iter(dataset)
+    seen = list(islice(source, 9))
+    dataset.load_state_dict(dataset.state_dict())
+    assert seen + list(dataset) == samples
+
+
+def test_a_selection_of_a_manifest_keeps_its_labels(options: dict[str, Any], memory: Place) -> None:
+    client = S3Client("us-east-1", s3client_config=memory.config())
+    index = load_manifest(MANIFEST, client=client).where(suffix=("1", "4"))[::-1]
+    expected = [pair for pair in PAIRS if pair[0][-1] in "14"][::-1]
+    assert list(S3IterableDataset.from_index(index, **options, label="square")) == expected
+    by_number = S3MapDataset.from_index(index, **options, label="square")
+    assert [by_number[number] for number in range(len(by_number))] == expected
+    assert by_number[-1] == expected[-1]
+    with pytest.raises(IndexError):
+        by_number[len(expected)]
+
+
+def test_batches_are_labelled(options: dict[str, Any]) -> None:
+    dataset = S3MapDataset.from_manifest(MANIFEST, **options, label="square")
+    keys, labels = next(iter(DataLoader(dataset, batch_size=4)))
+    assert (list(keys), labels.tolist()) == (KEYS[:4], [0, 1, 4, 9])
+    column = dataset._labels
+    assert column is not None
+    again = pickle.loads(pickle.dumps(column))
+    assert again._values is None
+
+
+def test_a_label_that_is_not_there_is_an_error(options: dict[str, Any]) -> None:
+    with pytest.raises(KeyError, match=r"no column 'class'.*square"):
+        S3IterableDataset.from_manifest(MANIFEST, **options, label="class")
+    with pytest.raises(KeyError, match="not made from a manifest with labels"):
+        S3IterableDataset.from_prefix("s3://bucket", **options).index.labels("square")
+    with pytest.raises(TypeError, match="manifest must be a str"):
+        S3MapDataset.from_manifest(5, **options)  # type: ignore[arg-type]
+
+
+def test_a_saved_manifest_is_the_same_dataset(options: dict[str, Any]) -> None:
+    dataset = S3IterableDataset.from_prefix("s3://bucket/0", **options, index=True)
+    dataset.save_manifest("s3://bucket/again.arrow")
+    list(islice(iter(dataset), 5))
+    again = S3IterableDataset.from_manifest("s3://bucket/again.arrow", **options)
+    again.load_state_dict(dataset.state_dict())
+    assert list(again) == KEYS[5:]
+    by_number = S3MapDataset.from_prefix("s3://bucket/0", **options)
+    by_number.save_manifest("s3://bucket/third.parquet")
+    third = S3MapDataset.from_manifest("s3://bucket/third.parquet", **options)
+    assert third.index.fingerprint == again.index.fingerprint
+    assert third[3] == "003"
