@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from s3torch.client import S3Client, S3ClientConfig
 from s3torch.harness.bench.environments import PEERS, WORKSPACE, requirements
-from s3torch.harness.bench.lister import PREFIX, Catalog, ListingServer, key_name
+from s3torch.harness.bench.lister import PREFIX, Catalog, ListingServer, first_keys, key_name
 from s3torch.harness.bench.process import SubjectHere
 from s3torch.harness.bench.results import Measured
 from s3torch.harness.bench.runner import Runner, Settings, scaled
@@ -79,7 +79,11 @@ def elsewhere() -> Iterator[Runner]:
 
 
 @pytest.mark.usefixtures("dummy_aws_env")
-@pytest.mark.filterwarnings("ignore:torch.distributed is disabled", "ignore:The given buffer is not writable")
+@pytest.mark.filterwarnings(
+    "ignore:torch.distributed is disabled",
+    "ignore:The given buffer is not writable",
+    "ignore:'set_vital' is deprecated",
+)
 @pytest.mark.parametrize(("scenario", "entry"), list(every_kind_of_ours()))
 def test_runs_ours_in_its_smallest_form(here: Runner, elsewhere: Runner, scenario: Scenario, entry: Entry) -> None:
     # Workers are forked, which a process with the threads of other tests should not do.
@@ -269,3 +273,28 @@ def test_boto3_and_ours_can_list_and_the_server_ends() -> None:
     if hasattr(os, "kill"):
         with pytest.raises(ProcessLookupError):
             os.kill(process.pid, 0)
+
+
+# ---- keys that are only listed
+
+
+@pytest.mark.parametrize("count", [1000, 10_000, 100_000])
+def test_a_prefix_has_just_the_first_keys(count: int) -> None:
+    prefix = first_keys(count)
+    assert all(key_name(number).startswith(prefix) for number in (0, count // 2, count - 1))
+    assert not key_name(count).startswith(prefix)
+
+
+@pytest.mark.parametrize("count", [1, 999, 2000, 110_000])
+def test_no_prefix_has_just_so_many(count: int) -> None:
+    with pytest.raises(ValueError, match="no prefix has just"):
+        first_keys(count)
+
+
+@pytest.mark.usefixtures("dummy_aws_env")
+def test_a_subject_may_list_fewer_keys_than_there_are(here: Runner) -> None:
+    listing = next(scenario for scenario in ALL_SCENARIOS if scenario.name == "listing")
+    (measured,) = here.run(
+        replace(listing, entries=(replace(OURS, objects=1000),), count=2100, quick_count=2100, is_counted=False)
+    ).measured
+    assert (measured.failure, measured.objects) == (None, 1000)

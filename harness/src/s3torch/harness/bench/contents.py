@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s3torch.harness.bench.lister import PREFIX, key_name
+from s3torch.harness.bench.lister import FOLDER, PREFIX, first_keys, key_name
 from s3torch.harness.bench.place import Place
 from s3torch.harness.bench.scenario import Content, Scenario, Server
 from s3torch.harness.servers._content import write_content
@@ -41,11 +41,19 @@ class Stored:
     """CRC-32 of what the first one, two, ... deliver, in order."""
     payload: int
     """Bytes that each delivers."""
+    step: int = 1
+    """How many objects more each of the checksums covers."""
+
+    def asked(self, count: int) -> list[str]:
+        """Return what to ask for of the first ``count``."""
+        if self.step == 1 or count > self.step * (len(self.checksums) - 1):
+            return self.keys[:count]
+        return [first_keys(count)]
 
     def checksum(self, count: int) -> int | None:
         """Return the checksum of what the first ``count`` deliver; None if nothing is delivered."""
         # Of what is delivered only as a whole there is but one.
-        return self.checksums[min(count, len(self.checksums)) - 1] if self.checksums else None
+        return self.checksums[min(-(-count // self.step), len(self.checksums)) - 1] if self.checksums else None
 
     def total(self, count: int) -> int:
         """Return the bytes that the first ``count`` deliver."""
@@ -63,8 +71,13 @@ def lay_out(scenario: Scenario, place: Place, save_ours: Callable[[str, Mapping[
     if scenario.server is Server.NONE:
         return Stored(["-"], 0, {}, [], 0)
     if scenario.content is Content.KEYS:
-        names = "".join(f"{key_name(number)}\n" for number in range(scenario.count))
-        return Stored([PREFIX], 0, {}, [zlib.crc32(names.encode())], len(names) // scenario.count)
+        checksums, size = [0], 0
+        for first in range(0, scenario.count, FOLDER):
+            numbers = range(first, min(first + FOLDER, scenario.count))
+            names = "".join(f"{key_name(number)}\n" for number in numbers).encode()
+            checksums.append(zlib.crc32(names, checksums[-1]))
+            size += len(names)
+        return Stored([PREFIX], 0, {}, checksums[1:], size // scenario.count, step=FOLDER)
     if scenario.content is Content.BYTES:
         return _store_bytes(scenario, place)
     if scenario.content is Content.UPLOAD_BYTES:

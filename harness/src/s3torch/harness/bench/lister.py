@@ -22,7 +22,8 @@ PREFIX = "keys/"
 """What all keys begin with."""
 PAGE_SECONDS = 0.050
 """How long a page takes."""
-_FOLDER = 1000
+FOLDER = 1000
+"""How many keys lie in a folder."""
 _MAX_KEYS = 1000
 _LAST = "\U0010ffff"
 _START_SECONDS = 30.0
@@ -30,7 +31,22 @@ _START_SECONDS = 30.0
 
 def key_name(number: int) -> str:
     """Return the name of a key; all are equally long, and 1,000 lie in a folder."""
-    return f"{PREFIX}{number // _FOLDER:05d}/{number:08d}"
+    return f"{PREFIX}{number // FOLDER:05d}/{number:08d}"
+
+
+def first_keys(count: int) -> str:
+    """Return the prefix that only the first keys have.
+
+    Args:
+        count: How many: 1,000, 10,000, 100,000 ...
+
+    Raises:
+        ValueError: No prefix has just so many.
+    """
+    folders = count // FOLDER
+    if count % FOLDER or folders != 10 ** (len(str(folders)) - 1):
+        raise ValueError(f"no prefix has just the first {count:,} keys")
+    return key_name(0)[: len(PREFIX) + 5 - (len(str(folders)) - 1)]
 
 
 class _Keys(Sequence[str]):

@@ -170,7 +170,7 @@ class Runner:
         task = Task(
             endpoint=place.endpoint,
             bucket=place.bucket,
-            keys=[_address(entry, scenario, place, key) for key in stored.keys[:count]],
+            keys=[_address(entry, scenario, place, key) for key in stored.asked(count)],
             size=stored.size,
             region=place.region,
             ca_bundle=place.ca_bundle,

@@ -1,4 +1,4 @@
-"""How long until a new dataset of a prefix has given its first batch: its listing, its workers, 50 objects."""
+"""How long until a new dataset of a prefix has given its first batch: its listing, its workers, 32 objects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from s3torch.harness.bench.scenario import Entry, Scenario, Server, absent, also, floor, original, ours, peer
 from s3torch.harness.bench.scenarios.small import SMALL, SMALL_COUNT
 
-_BATCH = 50
+_BATCH = 32
 _CANNOT = (
     absent("LitData, StreamingRawDataset", "it stores an index of its own in the bucket, among the objects to be read"),
     absent("WebDataset", "it reads tar shards, not the objects of a prefix"),
@@ -32,7 +32,7 @@ def _entries(workers: int) -> tuple[Entry, ...]:
 SCENARIOS: tuple[Scenario, ...] = tuple(
     Scenario(
         f"first-batch-{workers}",
-        f"first batch of 50 of 2,000 objects of 110 KB under a prefix, {workers} workers, 30 ms first byte",
+        f"first batch of 32 of 2,000 objects of 110 KB under a prefix, {workers} workers, 30 ms first byte",
         Server.LATENCY,
         _entries(workers),
         size=SMALL,

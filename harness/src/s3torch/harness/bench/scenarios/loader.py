@@ -1,4 +1,4 @@
-"""An epoch of small objects through a `DataLoader`, by index and as a stream, in batches of 50 tensors.
+"""An epoch of small objects through a `DataLoader`, by index and as a stream, in batches of 32 tensors.
 
 The time is that of a whole epoch, the start and the end of its workers included; the processor time and the memory are
 those of all its processes.
@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from s3torch.harness.bench.scenario import Entry, Scenario, Server, absent, floor, original, ours, peer
+from s3torch.harness.bench.scenario import (
+    Entry,
+    Figure,
+    Requirement,
+    Scenario,
+    Server,
+    absent,
+    also,
+    floor,
+    original,
+    ours,
+    peer,
+)
 from s3torch.harness.bench.scenarios.small import SMALL, SMALL_COUNT
 
 _WORKERS = (0, 2, 4)
@@ -33,6 +45,8 @@ def _map_entries(workers: int, window: int, few: int | None) -> Iterator[Entry]:
 def _iterable_entries(workers: int, window: int, few: int | None) -> Iterator[Entry]:
     yield floor(f"sockets, {window} in flight", "floor_loader:iterable_loader", workers=workers)
     yield ours("s3torch, S3IterableDataset", "connector_loader:iterable_loader", workers=workers)
+    yield ours("s3torch, S3IterableDataset, shuffled", "ours_loader:shuffled_loader", workers=workers)
+    yield also("s3torch, StatefulDataLoader", "ours_loader:stateful_loader", workers=workers)
     yield original(
         "s3torchconnector, S3IterableDataset", "connector_loader:iterable_loader", objects=few, workers=workers
     )
@@ -50,6 +64,14 @@ def _fetching(function: str, workers: int, window: int, few: int | None) -> Iter
     yield peer("s3fs, cat", "s3fs", f"s3fs_loader:{function}", workers=workers)
 
 
+def _requirements(style: str, *, is_far: bool) -> tuple[Requirement, ...]:
+    if not is_far:
+        return (Requirement(Figure.RATE, 2.0, "original"), Requirement(Figure.CPU, 0.5, "original"))
+    if style == "map":
+        return (Requirement(Figure.RATE, 20.0, "original"),)
+    return (Requirement(Figure.RATE, 60.0, "original"), Requirement(Figure.RATE, 0.8, "floor"))
+
+
 def _scenario(style: str, workers: int, *, is_far: bool) -> Scenario:
     window = 64 if is_far else 16
     make = _map_entries if style == "map" else _iterable_entries
@@ -59,6 +81,7 @@ def _scenario(style: str, workers: int, *, is_far: bool) -> Scenario:
         + (", 30 ms first byte, 90 MB/s per connection" if is_far else ""),
         Server.LATENCY if is_far else Server.PLAIN,
         tuple(make(workers, window, _FEW if is_far else None)),
+        _requirements(style, is_far=is_far),
         size=SMALL,
         count=SMALL_COUNT,
         window=window,

@@ -81,6 +81,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         (
             floor("sockets, loop, 16 in flight", "floor_http:many"),
             ours("s3torch, get_many", "ours:many"),
+            ours("s3torch, S3IterableDataset", "connector:iterable_dataset"),
             original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset"),
             peer("s3torchconnector, 64 threads", "original", "connector:threads"),
             peer("obstore, asyncio", "obstore", "obstore_peer:many"),
@@ -97,6 +98,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         (
             floor("sockets, loop, 128 in flight", "floor_http:many"),
             ours("s3torch, get_many", "ours:many"),
+            ours("s3torch, S3IterableDataset", "connector:iterable_dataset"),
             original("s3torchconnector, S3IterableDataset", "connector:iterable_dataset", objects=100),
             peer("s3torchconnector, 64 threads", "original", "connector:threads"),
             peer("obstore, asyncio", "obstore", "obstore_peer:many"),

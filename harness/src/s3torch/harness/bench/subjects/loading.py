@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from s3torch.harness.bench.subjects.measure import cpu_seconds, peak_bytes, reset_peak, resident_bytes
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
-BATCH = 50
+BATCH = 32
 """Objects in a batch, where there are enough."""
 
 Fetch: TypeAlias = Callable[[Sequence[str]], Iterable[bytes]]
@@ -136,15 +136,27 @@ class WorkerGauge:
         return int(self._extra.sum())
 
 
-def _loader(dataset: Dataset[Any], task: Task, gauge: WorkerGauge, batch: int) -> DataLoader[Any]:
+def _loader(
+    dataset: Dataset[Any],
+    task: Task,
+    gauge: WorkerGauge,
+    batch: int,
+    loader_type: Callable[..., Iterable[Any]] = DataLoader,
+) -> Iterable[Any]:
     workers = workers_of(task)
-    return DataLoader(dataset, batch_size=batch, num_workers=workers, worker_init_fn=gauge if workers else None)
+    return loader_type(dataset, batch_size=batch, num_workers=workers, worker_init_fn=gauge if workers else None)
 
 
-def epoch(dataset: Dataset[Any], task: Task) -> Subject:
-    """One epoch, the start and the end of the workers included."""
+def epoch(dataset: Dataset[Any], task: Task, loader_type: Callable[..., Iterable[Any]] = DataLoader) -> Subject:
+    """One epoch, the start and the end of the workers included.
+
+    Args:
+        dataset: What is read; its samples come in the order of the task's keys.
+        task: How.
+        loader_type: ``DataLoader``, or what is made as one.
+    """
     gauge = WorkerGauge(workers_of(task))
-    loader = _loader(dataset, task, gauge, batch_of(task))
+    loader = _loader(dataset, task, gauge, batch_of(task), loader_type)
 
     def run(sink: Sink) -> None:
         for batch in loader:
