@@ -15,6 +15,7 @@ from s3torch.client import (
     BucketNotFoundError,
     EngineContext,
     ObjectInfo,
+    ProtocolError,
     S3Client,
     S3ClientConfig,
     S3ConnectionError,
@@ -23,10 +24,9 @@ from s3torch.client import (
 from s3torch.client.listing import ListPage
 from s3torch.client.memory import MemoryEngine, MemoryStore
 from s3torch.client.transfers import DoneTransfer
-from s3torch.datasets import S3Index, list_index
-from s3torch.datasets.index._building import build
+from s3torch.datasets import list_index
 from s3torch.datasets.index._keyspace import successor
-from s3torch.datasets.index.listing import list_chunks
+from s3torch.datasets.index.listing import list_prefix
 from s3torch.harness.servers import MotoServer
 
 
@@ -91,7 +91,7 @@ class LateEngine(MemoryEngine):
 
 
 def listed(engine: LateEngine, prefix: str = "", connections: int = 16, page_size: int = 1000) -> list[str]:
-    index = S3Index(build(list_chunks(engine, S3Uri("b", prefix), connections, lambda _: None, page_size=page_size)))
+    index = list_prefix(engine, S3Uri("b", prefix), connections, lambda _: None, page_size=page_size)
     return [item.key for item in index]
 
 
@@ -195,7 +195,7 @@ class Unordered(LateEngine):
 def test_a_store_that_does_not_sort_is_sorted() -> None:
     keys = [f"{number:03}" for number in range(100)]
     engine = Unordered(keys)
-    index = S3Index(build(list_chunks(engine, S3Uri("b", ""), 4, lambda _: None, page_size=7)))
+    index = list_prefix(engine, S3Uri("b", ""), 4, lambda _: None, page_size=7)
     assert [item.key for item in index] == keys
     info = index[17].object_info
     assert isinstance(info, ObjectInfo)
@@ -214,13 +214,25 @@ def test_a_store_that_cannot_start_in_the_middle_is_listed_from_the_start() -> N
     assert listed(Restarting(keys), page_size=7) == keys
 
 
+class Repeating(LateEngine):
+    """Gives one page again and again."""
+
+    def list_page(self, bucket, prefix, *, delimiter, max_keys, token, start_after):  # type: ignore[no-untyped-def]
+        return super().list_page(bucket, prefix, delimiter=delimiter, max_keys=2, token=None, start_after=None)
+
+
+def test_a_store_that_gives_one_page_again_and_again_is_an_error() -> None:
+    with pytest.raises(ProtocolError, match="goes on where it has been"):
+        listed(Repeating(["a", "b", "c", "d", "e"]), page_size=2)
+
+
 def test_a_directory_bucket_is_listed_page_after_page() -> None:
     engine = Unordered([])
     engine.store.create_bucket("b--use1-az4--x-s3")
     for number in range(30):
         engine.client.put("b--use1-az4--x-s3", f"{number:02}", b"")
-    chunks = list_chunks(engine, S3Uri("b--use1-az4--x-s3", ""), 16, lambda _: None, page_size=4)
-    assert [item.key for item in S3Index(build(chunks))] == [f"{number:02}" for number in range(30)]
+    index = list_prefix(engine, S3Uri("b--use1-az4--x-s3", ""), 16, lambda _: None, page_size=4)
+    assert [item.key for item in index] == [f"{number:02}" for number in range(30)]
     assert engine.most == 1
 
 
@@ -250,8 +262,7 @@ def test_a_prefix_on_a_server(moto_server: MotoServer) -> None:
     for engine in ("direct", "boto3"):
         config = S3ClientConfig(engine=engine)
         with S3Client(moto_server.region, endpoint=moto_server.endpoint, s3client_config=config) as client:
-            chunks = list_chunks(client.engine, S3Uri(bucket, "a/"), 8, lambda _: None, page_size=7)
-            index = S3Index(build(chunks))
+            index = list_prefix(client.engine, S3Uri(bucket, "a/"), 8, lambda _: None, page_size=7)
             pages = [info for page in client.list_objects(bucket, "a/") for info in page.object_info]
             assert [item.object_info for item in index] == pages
             assert [item.key for item in list_index(client, f"s3://{bucket}/")] == [*sorted(keys), "b"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import sys
 import uuid
@@ -184,23 +183,3 @@ def test_it_lies_on_s3(moto_server: MotoServer, suffix: str, monkeypatch: pytest
         again = load_manifest(uri, client=client)
     assert list(again) == list(index)
     assert again.labels("label").to_pylist() == list(range(1000))
-
-
-def _last_label(index: S3Index, answer: multiprocessing.SimpleQueue[object]) -> None:
-    answer.put((index[-1], index.labels("label")[-1].as_py()))
-
-
-def test_labels_reach_a_process_that_is_no_fork(tmp_path: Path) -> None:
-    S3Index.from_items(some()).save_manifest(tmp_path / "m.parquet", labels={"label": range(1000)})
-    index = load_manifest(tmp_path / "m.parquet")
-    context = multiprocessing.get_context("spawn")
-    answer = context.SimpleQueue()
-    process = context.Process(target=_last_label, args=(index, answer))
-    process.start()
-    try:
-        process.join(60)
-        assert process.exitcode == 0
-        assert answer.get() == (index[-1], 999)
-    finally:
-        process.kill()
-        process.join()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from s3torch.datasets.index._chunks import Chunk, common_prefix, compact
 from s3torch.datasets.index._columns import BLOCK, Columns
 from s3torch.datasets.index._numbers import Narrowing, write_narrow
-from s3torch.datasets.index._shared import Array, SharedArrays
+from s3torch.datasets.index._shared import Array, Pieces, SharedArrays
 
 __all__ = ["build"]
 
@@ -49,29 +49,30 @@ def build(chunks: Iterable[Chunk]) -> Columns:
     if not has_digests and not any(odd):
         places, odd = places[:0], []
     spelled = [etag.encode() for etag in odd]
-    arrays: dict[str, list[Array]] = {
-        "text": [_cut(chunk, len(common)) for chunk in given] or [np.zeros(0, np.uint8)],
-        "offsets": [offsets],
-        "lengths": [padded],
-        "sizes": _narrow([chunk.sizes for chunk in given], sizes),
-        "digests": [chunk.etags.digests for chunk in given] if has_digests else [np.zeros((0, 16), np.uint8)],
-        "parts": _narrow([chunk.etags.parts for chunk in given], parts),
-        "classes": [codes],
-        "odd_places": [places.astype(np.min_scalar_type(count))],
-        "odd_lengths": [np.array([len(etag) for etag in spelled], np.uint16)],
-        "odd_text": [np.frombuffer(b"".join(spelled), np.uint8)],
+    byte = np.dtype(np.uint8)
+    arrays = {
+        "text": Pieces((text_size,), byte, (_cut(chunk, len(common)) for chunk in given)),
+        "offsets": Pieces.of(offsets),
+        "lengths": Pieces.of(padded),
+        "sizes": _narrow(count, [chunk.sizes for chunk in given], sizes),
+        "digests": Pieces((count * has_digests, 16), byte, (chunk.etags.digests for chunk in given if has_digests)),
+        "parts": _narrow(count, [chunk.etags.parts for chunk in given], parts),
+        "classes": Pieces.of(codes),
+        "odd_places": Pieces.of(places.astype(np.min_scalar_type(count))),
+        "odd_lengths": Pieces.of(np.array([len(etag) for etag in spelled], np.uint16)),
+        "odd_text": Pieces.of(np.frombuffer(b"".join(spelled), np.uint8)),
     }
-    taken = sum(piece.nbytes for name, pieces in arrays.items() if name not in ("text", "offsets") for piece in pieces)
+    taken = sum(pieces.nbytes for name, pieces in arrays.items() if name not in ("text", "offsets"))
     each = (taken - (len(padded) - count) * padded.itemsize) / max(1, count) + offsets.itemsize / BLOCK
     if count >= _MANY and each - len(common) + narrowest.width > _BUDGET:
         times = None
-    arrays["times"] = _narrow([chunk.times for chunk in given], times or Narrowing(0, 0))
+    arrays["times"] = _narrow(count, [chunk.times for chunk in given], times or Narrowing(0, 0))
     shared = SharedArrays(arrays)
     return Columns(head + common, shared, count=count, sizes=sizes, parts=parts, times=times, classes=classes)
 
 
-def _narrow(pieces: Sequence[Array], narrowing: Narrowing) -> list[Array]:
-    return [write_narrow(piece, narrowing) for piece in pieces] or [np.zeros((0, narrowing.width), np.uint8)]
+def _narrow(count: int, pieces: Sequence[Array], narrowing: Narrowing) -> Pieces:
+    return Pieces((count, narrowing.width), np.dtype(np.uint8), (write_narrow(piece, narrowing) for piece in pieces))
 
 
 def _cut(chunk: Chunk, size: int) -> Array:

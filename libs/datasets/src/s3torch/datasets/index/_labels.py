@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s3torch.datasets.index._columns import Positions
-from s3torch.datasets.index._shared import SharedArrays
+from s3torch.datasets.index._shared import Pieces, SharedArrays
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +40,7 @@ class Labels:
         measure = arrow.MockOutputStream()
         _write(arrow, measure, table)
         # Written twice, so that it is never in memory twice.
-        self._stored = SharedArrays({"stream": [np.zeros(measure.size(), np.uint8)]})
+        self._stored = SharedArrays({"stream": Pieces((measure.size(),), np.dtype(np.uint8), ())})
         _write(arrow, arrow.FixedSizeBufferWriter(arrow.py_buffer(self._stored.writable("stream"))), table)
         self._table: pa.Table | None = None
 

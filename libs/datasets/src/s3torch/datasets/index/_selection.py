@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from s3torch.datasets.index._columns import Columns, Positions
 from s3torch.datasets.index._filter import Filter
-from s3torch.datasets.index._shared import SharedArrays
+from s3torch.datasets.index._shared import Pieces, SharedArrays
 
 __all__ = ["Filtered", "Selection", "positions_of", "settle", "share_positions"]
 
@@ -56,4 +56,4 @@ def positions_of(selection: range | SharedArrays) -> Positions:
 def share_positions(positions: npt.NDArray[np.int64]) -> SharedArrays:
     """Keep positions where all processes see them, in no more bytes than they need."""
     kind = np.uint32 if int(positions.max(initial=0)) <= np.iinfo(np.uint32).max else np.int64
-    return SharedArrays({"positions": [positions.astype(kind)]})
+    return SharedArrays({"positions": Pieces.of(positions.astype(kind))})

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["Array", "SharedArrays"]
+__all__ = ["Array", "Pieces", "SharedArrays"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -25,6 +26,24 @@ _SHM = Path("/dev/shm")  # noqa: S108  # where Linux keeps POSIX shared memory
 _SPARE = 32 * 1024 * 1024
 
 
+class Pieces(NamedTuple):
+    """An array in pieces that follow one another, each of which may be made when its turn comes."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    pieces: Iterable[Array]
+
+    @classmethod
+    def of(cls, array: Array) -> Pieces:
+        """Take an array as a whole."""
+        return cls(array.shape, array.dtype, (array,))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 class SharedArrays(Mapping[str, Array]):
     """Named arrays, read-only, in one piece of memory.
 
@@ -32,27 +51,25 @@ class SharedArrays(Mapping[str, Array]):
     ``multiprocessing``'s pickle hands over a descriptor, and a plain pickle carries the bytes.
 
     Args:
-        chunks: The arrays, each as pieces that follow one another; all of an array have one type and shape but for
-            the first axis.
+        arrays: The arrays, each of which is copied piece by piece.
     """
 
     __slots__ = ("_arrays", "_layout", "_memory")
 
-    def __init__(self, chunks: Mapping[str, Sequence[Array]]) -> None:
+    def __init__(self, arrays: Mapping[str, Pieces]) -> None:
         layout: dict[str, tuple[int, tuple[int, ...], str]] = {}
         size = 0
-        for name, pieces in chunks.items():
-            shape = (sum(len(piece) for piece in pieces), *pieces[0].shape[1:])
-            layout[name] = (size, shape, pieces[0].dtype.str)
-            size += -(-int(np.prod(shape)) * pieces[0].dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        for name, pieces in arrays.items():
+            layout[name] = (size, pieces.shape, pieces.dtype.str)
+            size += -(-pieces.nbytes // _ALIGNMENT) * _ALIGNMENT
         memory = _allocate(size)
         self._memory = memory
         self._layout = layout
         self._arrays = self._view()
-        for name, pieces in chunks.items():
+        for name, pieces in arrays.items():
             into = self.writable(name)
             at = 0
-            for piece in pieces:
+            for piece in pieces.pieces:
                 into[at : at + len(piece)] = piece
                 at += len(piece)
 
@@ -105,7 +122,7 @@ class SharedArrays(Mapping[str, Array]):
 
 def _part(raw: Array, offset: int, shape: tuple[int, ...], kind: str) -> Array:
     dtype = np.dtype(kind)
-    return raw[offset : offset + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
+    return raw[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
 
 def _allocate(size: int) -> torch.Tensor | Array:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from s3torch.client import S3Client, S3Uri, Transfer, parse_s3_uri
+import numpy as np
+
+from s3torch.client import ProtocolError, S3Client, S3Uri, Transfer, parse_s3_uri
 from s3torch.client.listing import ListPage
 from s3torch.client.protocols import Lists
 from s3torch.datasets._bar import check_bar
@@ -58,13 +60,13 @@ def list_index(client: S3Client, s3_uri: str, *, connections: int = 16, progress
     if progress:
         check_bar()
     with _bar(str(uri), progress) as note:
-        return S3Index(build(list_chunks(client.engine, uri, connections, note)))
+        return list_prefix(client.engine, uri, connections, note)
 
 
-def list_chunks(
+def list_prefix(
     engine: Lists, uri: S3Uri, connections: int, note: Callable[[int], object], *, page_size: int = _PAGE
-) -> list[Chunk]:
-    """List a prefix into chunks, in the order of the keys.
+) -> S3Index:
+    """List a prefix into an index, in the order of the keys.
 
     Args:
         engine: Where to list.
@@ -74,11 +76,14 @@ def list_chunks(
         page_size: Keys in a page at most.
     """
     if not uri.bucket.endswith(_UNORDERED):
+        listing = _Listing(engine, uri, connections, note, page_size)
         try:
-            return _Listing(engine, uri, connections, note, page_size).run()
+            return S3Index(build(listing.run()))
         except _OutOfOrderError:
-            pass
-    return _list_serially(engine, uri, note, page_size)
+            note(-listing.noted)
+    chunks, in_order = _list_serially(engine, uri, note, page_size)
+    index = S3Index(build(chunks))
+    return index if in_order else _sort(index)
 
 
 class _OutOfOrderError(Exception):
@@ -111,6 +116,7 @@ class _Listing:
         self._page_size = page_size
         self._parts = [_Part(KeyRange(uri.key, ""))]
         self._found = self._missed = 0
+        self.noted = 0
 
     def run(self) -> list[Chunk]:
         """List all."""
@@ -150,6 +156,7 @@ class _Listing:
     def _take(self, part: _Part, page: ListPage) -> None:
         """Keep what a page has of its range, and ask for the next one if it goes on."""
         space = part.space
+        _check_token(self._uri, part.token, page.token)
         part.transfer, part.token = None, page.token
         keys = page.keys
         if not keys:
@@ -161,6 +168,7 @@ class _Listing:
             if kept:
                 self._found += 1
                 self._note(kept)
+                self.noted += kept
                 part.chunks.append(_chunk(self._head, page, kept))
                 part.loose += 1
                 if part.loose == _JOINED:
@@ -212,10 +220,15 @@ def _is_sorted(keys: Sequence[bytes]) -> bool:
     return list(keys) == sorted(keys)
 
 
-def _list_serially(engine: Lists, uri: S3Uri, note: Callable[[int], object], page_size: int) -> list[Chunk]:
-    """List page after page, and sort what does not come in order."""
-    pages: list[ListPage] = []
+def _list_serially(
+    engine: Lists, uri: S3Uri, note: Callable[[int], object], page_size: int
+) -> tuple[list[Chunk], bool]:
+    """List page after page; say whether the keys came in order."""
+    head = f"{uri.bucket}/".encode()
+    chunks: list[Chunk] = []
     token: str | None = None
+    last = b""
+    in_order = True
     while True:
         transfer = engine.start_list_page(
             uri.bucket, uri.key, delimiter="", max_keys=page_size, token=token, start_after=None
@@ -226,24 +239,31 @@ def _list_serially(engine: Lists, uri: S3Uri, note: Callable[[int], object], pag
             transfer.cancel()
             raise
         if page.keys:
-            pages.append(page)
+            in_order = in_order and last < page.keys[0] and _is_sorted(page.keys)
+            last = page.keys[-1]
+            chunks.append(_chunk(head, page, len(page.keys)))
             note(len(page.keys))
+        if page.token is None:
+            return chunks, in_order
+        _check_token(uri, token, page.token)
         token = page.token
-        if token is None:
-            break
-    head = f"{uri.bucket}/".encode()
-    keys = [key for page in pages for key in page.keys]
-    if _is_sorted(keys):
-        return [_chunk(head, page, len(page.keys)) for page in pages]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    columns = [
-        [value for page in pages for value in getattr(page, name)]
-        for name in ("keys", "sizes", "etags", "last_modified", "storage_classes")
-    ]
-    return [
-        make_chunk(head, *([column[place] for place in order[start : start + page_size]] for column in columns))
-        for start in range(0, len(order), page_size)
-    ]
+
+
+def _check_token(uri: S3Uri, token: str | None, following: str | None) -> None:
+    """Refuse to ask for the same page for ever."""
+    if token is not None and token == following:
+        raise ProtocolError(
+            "the list goes on where it has been",
+            operation="ListObjectsV2",
+            bucket=uri.bucket,
+            remedy="The store, or a proxy before it, does not heed continuation tokens.",
+        )
+
+
+def _sort(index: S3Index) -> S3Index:
+    """Return an index in the order of its keys, which lie in one bucket."""
+    keys = [item.key.encode() for item in index]
+    return index.take(np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64))
 
 
 @contextmanager
