@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from harness.tests.processes import still_there
 
 from s3torch.cli import main
 from s3torch.harness.conform.events import Case, Collected, Ended, Started, Stopped, decode, encode
@@ -367,7 +368,7 @@ class TestCommand:
         with running("--reader", "odd_readers:Slow", cwd=readers) as (process, below):
             process.send_signal(sent)
             assert process.wait(60) == status
-            assert still_there(below) == []
+            assert still_there(below, 45) == []
             assert "Traceback" not in process.stderr.read()
 
 
@@ -403,20 +404,3 @@ def command_of(process: Any) -> list[str]:
     with contextlib.suppress(psutil.Error):
         return list(process.cmdline())
     return []
-
-
-def still_there(processes: list[Any], seconds: float = 45.0) -> list[Any]:
-    """Those that have not ended in time."""
-    deadline = time.monotonic() + seconds
-    while left := [process for process in processes if is_alive(process)]:
-        if time.monotonic() > deadline:
-            return left
-        time.sleep(0.1)
-    return []
-
-
-def is_alive(process: Any) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        # A zombie that nobody reaps here has ended all the same.
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    return False
