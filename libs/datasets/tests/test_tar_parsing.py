@@ -308,7 +308,7 @@ def test_a_changed_byte_of_a_header_is_found(data: st.DataObject) -> None:
         assert found == contents(read(archive(TWO)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(
     changes=st.lists(st.tuples(st.integers(0, 10239), st.integers(0, 255)), max_size=6),
     junk=st.binary(max_size=1200),
