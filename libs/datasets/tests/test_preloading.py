@@ -10,17 +10,21 @@ import pytest
 _PROGRAM = """
 import multiprocessing, sys
 from s3torch.client import S3ClientConfig
-from s3torch.datasets import S3IterableDataset
+from s3torch.datasets import S3IterableDataset, S3TarDataset
 
 multiprocessing.set_start_method({method!r})
 config = S3ClientConfig(engine={engine!r}, profile={profile!r})
-S3IterableDataset.from_prefix("s3://bucket/", region="us-east-1", s3client_config=config)
+{dataset}, region="us-east-1", s3client_config=config)
 print("botocore.session" in sys.modules)
 """
 
 
-def run(method: str, engine: str, profile: str | None = None) -> str:
-    program = _PROGRAM.format(method=method, engine=engine, profile=profile)
+_ITERABLE = 'S3IterableDataset.from_prefix("s3://bucket/"'
+_TAR = 'S3TarDataset.from_objects("s3://bucket/0.tar"'
+
+
+def run(method: str, engine: str, profile: str | None = None, dataset: str = _ITERABLE) -> str:
+    program = _PROGRAM.format(method=method, engine=engine, profile=profile, dataset=dataset)
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
     return done.stdout.strip()
 
@@ -29,6 +33,11 @@ def run(method: str, engine: str, profile: str | None = None) -> str:
 @pytest.mark.parametrize("engine", ["direct", "boto3"])
 def test_forked_workers_find_the_sdk_loaded(engine: str) -> None:
     assert run("fork", engine) == "True"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not fork")
+def test_so_do_those_of_tar_shards() -> None:
+    assert run("fork", "direct", dataset=_TAR) == "True"
 
 
 def test_workers_that_are_not_forked_cost_nothing_here() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -118,6 +119,8 @@ class S3TarDataset(IterableDataset[Any]):
         if progress:
             check_bar()
         self._client = _make_client(region, endpoint, s3client_config)
+        if (multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]) == "fork":
+            self._client.preload()  # or each of a DataLoader's workers would, before its first sample
         self._shards = shards if isinstance(shards, S3Index) else S3Index.from_items(shards)
         if not len(self._shards):
             raise ValueError("a dataset of tar shards needs at least one shard")
