@@ -23,7 +23,7 @@ from s3torch.harness.bench.results import Measured
 from s3torch.harness.bench.runner import Runner, Settings, scaled
 from s3torch.harness.bench.scenario import MIB, Entry, Role, Scenario, Server, absent
 from s3torch.harness.bench.scenarios import ALL_SCENARIOS
-from s3torch.harness.bench.subjects.loading import dealt_keys
+from s3torch.harness.bench.subjects.loading import BATCH, dealt_keys
 from s3torch.harness.bench.subjects.measure import CountingSink, Run, measure, percentile
 from s3torch.harness.bench.subjects.task import Subject, Task
 from s3torch.harness.servers import Origin, OriginUnavailableError
@@ -190,7 +190,7 @@ def test_workers_deliver_dealt_keys_in_order(count: int, workers: int) -> None:
     task = Task("http://127.0.0.1:1", "bucket", keys, 1, options={"workers": workers})
     dealt = dealt_keys(task)
     assert sorted(dealt) == keys
-    batch = min(50, len(keys) // max(1, workers))
+    batch = min(BATCH, len(keys) // max(1, workers))
     # As torch.utils.data takes batches: from one worker after the other, until each is exhausted.
     shards = [dealt[worker :: max(1, workers)] for worker in range(max(1, workers))]
     delivered: list[str] = []
