@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from s3torch.client import (
     BucketNotFoundError,
+    CacheConfig,
     EngineContext,
     ObjectInfo,
     ProtocolError,
@@ -296,3 +298,11 @@ def test_the_successor_ends_a_prefix(prefix: str, rest: str) -> None:
     else:
         assert (prefix + rest).encode() < after.encode()
         assert prefix.encode() + b"\xf4\x8f\xbf\xbf" < after.encode()
+
+
+def test_it_lists_through_a_cache(tmp_path: Path) -> None:
+    inner = LateEngine(["a/1", "a/2", "b"])
+    config = S3ClientConfig(engine=lambda _: inner, cache=CacheConfig(str(tmp_path), max_bytes=2**20))
+    with S3Client("us-east-1", endpoint="memory://cached", s3client_config=config) as client:
+        assert [item.key for item in list_index(client, "s3://b/a/")] == ["a/1", "a/2"]
+    assert inner.asked == 1

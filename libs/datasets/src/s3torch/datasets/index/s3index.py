@@ -17,6 +17,7 @@ from s3torch.datasets.index._columns import Columns, Positions, runs
 from s3torch.datasets.index._filter import Filter
 from s3torch.datasets.index._fingerprint import fingerprint
 from s3torch.datasets.index._selection import Filtered, Selection, positions_of, settle, share_positions
+from s3torch.datasets.index._shared import SharedArrays
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -227,7 +228,7 @@ class S3Index(Sequence[S3BucketKeyData]):
     @property
     def nbytes(self) -> int:
         """Bytes of memory, counted once for all processes and for all indexes that select from the same columns."""
-        selection = settle(self._columns, self._selection)
+        selection = self._settled
         own = 0 if isinstance(selection, range) else selection.nbytes
         return self._columns.arrays.nbytes + own + (0 if self._labels is None else self._labels.nbytes)
 
@@ -235,11 +236,14 @@ class S3Index(Sequence[S3BucketKeyData]):
         return S3Index(self._columns, selection, self._labels)
 
     @property
+    def _settled(self) -> range | SharedArrays:
+        if isinstance(self._selection, Filtered):
+            self._selection = settle(self._columns, self._selection)
+        return self._selection
+
+    @property
     def _positions(self) -> Positions:
-        selection = self._selection
-        if isinstance(selection, Filtered):
-            selection = self._selection = settle(self._columns, selection)
-        return positions_of(selection)
+        return positions_of(self._settled)
 
     def _resolve(self, positions: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return positions in the columns."""
@@ -261,7 +265,7 @@ class S3Index(Sequence[S3BucketKeyData]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle with all filters applied: a predicate need not travel, and no worker filters again."""
-        self._positions  # noqa: B018  # applies them
+        self._settled  # noqa: B018  # applies them
         return self.__dict__.copy()
 
     def __repr__(self) -> str:
