@@ -172,6 +172,16 @@ def test_an_epoch_of_so_many_samples_of_none(memory: Place) -> None:
         list(make(memory, samples=10))
 
 
+def test_an_epoch_of_so_many_samples_that_all_fail(memory: Place) -> None:
+    put_shards(memory, [3, 4])
+
+    def fail(sample: dict[str, Any]) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ValueError, match="none of the 2 tar shards has a sample that could be given"):
+        list(make(memory, samples=10, transform=fail, on_error="skip"))
+
+
 def test_no_shards(memory: Place) -> None:
     memory.fill({"shards/readme.txt": b"", "shards/index.json": b"{}"})
     with pytest.raises(ValueError, match=r"of 2 objects there none ends in '\.tar'"):

@@ -189,6 +189,29 @@ def test_samples_that_are_skipped_are_not_given_again(memory: Place) -> None:
     assert found == [key for key in every_key([20]) if int(key[-5:]) % 3 != 1][:12]
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_sample_whose_transform_failed_comes_again(memory: Place, shuffle: bool) -> None:
+    put_shards(memory, [5, 5, 5])
+    whole = keys(list(make(memory, shuffle=shuffle)))
+    broken: set[str] = set()
+
+    def fail(sample: dict[str, Any]) -> str:
+        if sample["__key__"] in broken:
+            raise ZeroDivisionError
+        return str(sample["__key__"])
+
+    for key in whole:
+        broken.add(key)
+        dataset = make(memory, shuffle=shuffle, transform=fail)
+        found: list[str] = []
+        with pytest.raises(ZeroDivisionError):
+            found.extend(dataset)  # keeps what came before the error
+        broken.clear()
+        assert len(found) == whole.index(key)
+        dataset.load_state_dict(dataset.state_dict())
+        assert found + list(dataset) == whole
+
+
 def test_states_of_something_else_are_refused(memory: Place) -> None:
     put_shards(memory, [3, 4])
     dataset = make(memory)

@@ -83,6 +83,10 @@ class ShardReading:
         self._given += 1
         return sample
 
+    def take_back(self) -> None:
+        """Count the sample that was returned last as not given; for `state` alone."""
+        self._given -= 1
+
     def state(self) -> OpenShard:
         """Return where to go on after the last sample given."""
         left = self._order[self._given :]

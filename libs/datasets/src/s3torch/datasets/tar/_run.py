@@ -76,7 +76,9 @@ class TarRun:
         self._started = state.started
         self._samples = state.samples
         self._skipped = state.skipped
-        self._fruitless = 0  # shards without a sample since the last one with any
+        self._fruitless = 0  # shards that have ended since a sample was given that was not skipped
+        self._fruitless_before = 0  # the same, before the last sample
+        self._last_reading: ShardReading | None = None  # whose sample was returned last
         self._left_open = len(state.open)  # of those that were begun before
         self._ahead: deque[OpenShard] = deque()  # where the shards begin that the window has drawn and not opened
         self._reading: list[ShardReading] = []
@@ -112,18 +114,27 @@ class TarRun:
             if sample is not None:
                 self._lot = self._draw()
                 self._samples += 1
-                self._fruitless = 0
+                self._fruitless_before, self._fruitless = self._fruitless, 0
+                self._last_reading = reading
                 return reading.item, sample
             reading.close()
             del self._reading[slot]
             self._fruitless += 1
             if self._quota is not None and self._fruitless > 2 * len(self._items):
-                raise ValueError(f"none of the {len(self._items)} tar shards has a sample")
+                raise ValueError(f"none of the {len(self._items)} tar shards has a sample that could be given")
         return None
 
     def skip(self) -> None:
         """Leave the sample that was returned last out of the count of those given."""
         self._skipped += 1
+        self._fruitless = self._fruitless_before
+
+    def take_back(self) -> None:
+        """Count the sample that was returned last as not consumed: nobody has got it, and this run ends here."""
+        if self._last_reading is not None:
+            self._last_reading.take_back()
+            self._samples -= 1
+            self._last_reading = None
 
     def state(self) -> TarState:
         """Return how far this consumer has come: what was returned is consumed."""

@@ -401,7 +401,11 @@ class S3TarDataset(IterableDataset[Any]):
                     return
             while (found := run.next_sample()) is not None:
                 item, raw = found
-                sample = self._make(item, raw)
+                try:
+                    sample = self._make(item, raw)
+                except BaseException:
+                    run.take_back()  # who goes on from here meets it again
+                    raise
                 del found, raw  # who holds a sample holds memory
                 if sample is SKIPPED:
                     run.skip()
