@@ -28,9 +28,11 @@ _JOINED = 64  # pages in a chunk
 _UNORDERED = ("--x-s3", "--xa-s3")
 # Requests that found nothing, beside as many as pages that found something: what a key space may cost to explore.
 _FREE_PROBES = 64
+# Ranges opened at a time for each page that is there: a listing of two pages need not ask thirty times.
+_EAGERNESS = 8
 
 
-def list_index(client: S3Client, s3_uri: str, *, connections: int = 16, progress: bool = False) -> S3Index:
+def list_index(client: S3Client, s3_uri: str, *, connections: int = 32, progress: bool = False) -> S3Index:
     """List all objects whose keys begin with a prefix, several pages at once.
 
     The first page tells what the keys look like. Ranges of the keys to come are then listed side by side; whenever one
@@ -186,7 +188,9 @@ class _Listing:
     def _split(self) -> None:
         """Give idle requests something to do."""
         running = [part for part in self._parts if part.transfer is not None]
-        idle = min(self._connections - len(running), _FREE_PROBES + self._found - self._missed)
+        idle = min(
+            self._connections - len(running), _EAGERNESS * self._found, _FREE_PROBES + self._found - self._missed
+        )
         known = [part for part in running if part.space.first is not None]
         if idle < 1 or not known:
             return
