@@ -8,6 +8,7 @@ Kill it whenever you like, and start it again, on another number of processes if
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,6 +40,7 @@ def main(uri: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
 
     start = 0
+    state: dict[str, Any]
     latest = find_latest(uri)
     if latest is not None:
         model_state, optimizer_state = get_state_dict(model, optimizer)
@@ -49,8 +51,8 @@ def main(uri: str) -> None:
         print(f"rank {dist.get_rank()} goes on after step {start}")
 
     # Saving goes on beside training: its messages must not get between those of training.
-    group = dist.new_group(backend="gloo")
-    saving = None
+    group: Any = dist.new_group(backend="gloo")
+    saving: Any = None
     for step in range(start + 1, STEPS + 1):
         batch = torch.randn(16, 32, generator=torch.Generator().manual_seed(step))
         loss = model(batch).square().mean()

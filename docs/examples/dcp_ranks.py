@@ -9,6 +9,7 @@ Without FSDP: any state whose tensors are spread over ranks is saved and loaded 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,7 +27,7 @@ def main(path: str, action: str) -> None:
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     whole = torch.arange(float(ROWS * COLUMNS)).reshape(ROWS, COLUMNS)
     if action == "save":
-        state = {"matrix": distribute_tensor(whole, mesh, [Shard(0)]), "step": 100}
+        state: dict[str, Any] = {"matrix": distribute_tensor(whole, mesh, [Shard(0)]), "step": 100}
         dcp.save(state, storage_writer=S3StorageWriter(None, path))
     else:
         state = {"matrix": distribute_tensor(torch.zeros(ROWS, COLUMNS), mesh, [Shard(0)]), "step": 0}

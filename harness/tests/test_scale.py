@@ -205,7 +205,9 @@ def test_the_model_tells_what_sockets_do(case: Case) -> None:
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, Any]:
-    return runpy.run_path(str(DOCS / "make_scale.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS))  # as when it is run
+        return runpy.run_path(str(DOCS / "make_scale.py"))
 
 
 def test_the_page_shows_what_the_model_says(made: dict[str, Any]) -> None:
