@@ -50,5 +50,3 @@ def every_key(counts: list[int]) -> list[str]:
 def make(place: Place, **options: Any) -> S3TarDataset:
     config = options.pop("config", None) or place.config()
     return S3TarDataset.from_prefix("s3://bucket/shards/", region="us-east-1", s3client_config=config, **options)
-
-
