@@ -16,6 +16,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from s3torch.client import S3BucketKeyData, S3Client
 from s3torch.datasets import S3IterableDataset, merge_states, state_after
+from s3torch.datasets._sharding import ProcessGroup
 from s3torch.readers import S3Reader
 
 if TYPE_CHECKING:
@@ -405,6 +406,42 @@ def test_copies_go_on_by_themselves(make: Make) -> None:
 
 def len_of(reader: S3Reader) -> int:
     return len(reader.read())
+
+
+def resumed(dataset: S3IterableDataset, state: Any, rank: int, answers: Any, barrier: Any) -> None:
+    dataset._group = ProcessGroup(rank, 2)
+    if state is not None:
+        dataset.load_state_dict(state)
+    loader = load(dataset, 1, persistent_workers=True)
+    first = list(loader)
+    barrier.wait(60)
+    dataset.set_epoch(1)
+    answers.put((rank, first, list(loader)))
+
+
+@forks
+@pytest.mark.parametrize("is_loaded_before", [False, True])
+def test_ranks_that_were_started_with_a_dataset_go_on_each_by_itself(make: Make, is_loaded_before: bool) -> None:
+    """Each starts workers of its own, while it shares the memory of the process that made the dataset."""
+    state, dataset = part_of_an_epoch(make), make(index=True)
+    if is_loaded_before:
+        dataset.load_state_dict(state)
+    context = multiprocessing.get_context("fork")
+    answers: Any = context.Queue()
+    barrier = context.Barrier(2)
+    given = None if is_loaded_before else state
+    ranks = [context.Process(target=resumed, args=(dataset, given, rank, answers, barrier)) for rank in range(2)]
+    try:
+        for process in ranks:
+            process.start()
+        found = [answers.get(timeout=60) for _ in ranks]
+        for process in ranks:
+            process.join(30)
+    finally:
+        for process in ranks:
+            process.kill()
+    assert sorted(key for _, first, _ in found for key in first) == KEYS[10:]
+    assert sorted(key for _, _, second in found for key in second) == KEYS
 
 
 # ------------------------------------------------------------------------------------------------------------- loaders
