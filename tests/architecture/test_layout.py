@@ -103,7 +103,7 @@ def test_the_import_contracts_and_mypy_know_every_package(members: list[Member],
     assert set(re.findall(r"[\w.]+", " ".join(layered["layers"]))) == packages - {"s3torch.harness"}
     assert set(shipped["source_modules"]) == packages - {"s3torch.harness"}
     sources = {f"$MYPY_CONFIG_FILE_DIR/{member.name}/src" for member in members}
-    assert set(workspace["tool"]["mypy"]["mypy_path"]) == sources
+    assert set(workspace["tool"]["mypy"]["mypy_path"]) == {*sources, "$MYPY_CONFIG_FILE_DIR/docs"}
     assert set(workspace["tool"]["uv"]["sources"]) == {member.project["name"] for member in members}
 
 

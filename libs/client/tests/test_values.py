@@ -82,7 +82,7 @@ def test_an_option_out_of_its_range_is_refused(options: dict[str, Any]) -> None:
         {"throughput_target_gbps": "10"},
         {"max_attempts": 2.5},
         {"read_timeout": "30"},
-        {"window": None},
+        {"window": "64"},
         {"unknown_option": 1},
     ],
 )

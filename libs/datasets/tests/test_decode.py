@@ -250,6 +250,7 @@ def test_different_types_are_left_alone() -> None:
     assert all(found is sample for found, sample in zip(decode.collate(samples), samples, strict=True))
 
 
+@pytest.mark.usefixtures("dummy_aws_env")
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_batches_from_workers(served: Served, context: str, shared: bool) -> None:

@@ -365,13 +365,17 @@ class Boto3Engine:
         except S3Exception:
             raise
         except Exception as error:
-            self._count(getattr(error, "response", None))
-            translated = translate(error, operation, bucket, key, self._context.endpoint)
-            if isinstance(translated, ThrottledError):
-                self.counts.throttled += 1
-            raise translated from error
+            raise self._failure(error, operation, bucket, key) from error
         self._count(answer)
         return answer
+
+    def _failure(self, error: Exception, operation: str, bucket: str, key: str | None) -> Exception:
+        """Count a failed call, and return its error; a frame that held on to what it raises would outlive it."""
+        self._count(getattr(error, "response", None))
+        translated = translate(error, operation, bucket, key, self._context.endpoint)
+        if isinstance(translated, ThrottledError):
+            self.counts.throttled += 1
+        return translated
 
     def _count(self, answer: Mapping[str, Any] | None) -> None:
         """Note what botocore says of the attempts that an answer took."""
