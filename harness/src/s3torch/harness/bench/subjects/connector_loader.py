@@ -6,15 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
-
-from s3torch.harness.bench.subjects.loading import dealt_keys, epoch, first_batch, prefix_of, to_tensor, workers_of
+from s3torch.harness.bench.subjects.loading import dealt_keys, epoch, first_batch, prefix_of, read_tensor, workers_of
 from s3torch.harness.bench.subjects.task import Subject, Task
 from s3torchconnector import S3ClientConfig, S3IterableDataset, S3MapDataset
-
-
-def _decode(reader: Any) -> torch.Tensor:
-    return to_tensor(reader.read())
 
 
 def _settings(task: Task) -> dict[str, Any]:
@@ -22,7 +16,7 @@ def _settings(task: Task) -> dict[str, Any]:
         "region": task.region,
         "endpoint": task.endpoint,
         "s3client_config": S3ClientConfig(force_path_style=True),
-        "transform": _decode,
+        "transform": read_tensor,
     }
 
 

@@ -36,6 +36,11 @@ def to_tensor(data: Any) -> torch.Tensor:
     return torch.frombuffer(data, dtype=torch.uint8)
 
 
+def read_tensor(reader: Any) -> torch.Tensor:
+    """Return all that a reader holds as a sample."""
+    return to_tensor(reader.read())
+
+
 def batch_of(task: Task) -> int:
     """Return how many objects make a batch: fewer where every worker would otherwise not get a whole one."""
     return min(BATCH, len(task.keys) // max(1, workers_of(task)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from s3torch.client import S3BucketKeyData, S3Client, S3ClientConfig
-from s3torch.datasets import S3Index, S3IterableDataset, decode, list_index
+from s3torch.datasets import S3Index, S3IterableDataset, list_index
 from s3torch.datasets._order import EpochOrder
-from s3torch.harness.bench.subjects.loading import dealt_keys, epoch
+from s3torch.harness.bench.subjects.loading import dealt_keys, epoch, read_tensor
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
 
 _CONFIG = S3ClientConfig(force_path_style=True)
@@ -20,7 +20,7 @@ def _dataset(task: Task, keys: list[str], *, shuffle: bool) -> S3IterableDataset
         region=task.region,
         endpoint=task.endpoint,
         s3client_config=_CONFIG,
-        transform=decode.Tensor(),
+        transform=read_tensor,
         shuffle=shuffle,
     )
 
