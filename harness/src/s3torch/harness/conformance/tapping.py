@@ -160,15 +160,17 @@ class _TappedEngine:
 
     def start_get(self, request: Any, into: Any = None) -> Transfer[Any]:
         """Start one GET."""
-        return self._start("GetObject", request.bucket, request.key, lambda: self._inner.start_get(request, into=into))
+        return self._start(
+            "GetObject", request.bucket, (request.key,), lambda: self._inner.start_get(request, into=into)
+        )
 
     def start_put(self, bucket: str, key: str, *arguments: Any) -> Transfer[Any]:
         """Start one PUT."""
-        return self._start("PutObject", bucket, key, lambda: self._inner.start_put(bucket, key, *arguments))
+        return self._start("PutObject", bucket, (key,), lambda: self._inner.start_put(bucket, key, *arguments))
 
     def start_part(self, bucket: str, key: str, *arguments: Any) -> Transfer[Any]:
         """Start to send a part."""
-        return self._start("UploadPart", bucket, key, lambda: self._inner.start_part(bucket, key, *arguments))
+        return self._start("UploadPart", bucket, (key,), lambda: self._inner.start_part(bucket, key, *arguments))
 
     def head(self, bucket: str, key: str) -> Any:
         """Return an object's metadata."""
@@ -176,7 +178,7 @@ class _TappedEngine:
 
     def start_list_page(self, bucket: str, prefix: str, **options: Any) -> Transfer[Any]:
         """Start to ask for one page."""
-        return self._start("ListObjectsV2", bucket, "", lambda: self._inner.start_list_page(bucket, prefix, **options))
+        return self._start("ListObjectsV2", bucket, (), lambda: self._inner.start_list_page(bucket, prefix, **options))
 
     def list_page(self, bucket: str, prefix: str, **options: Any) -> Any:
         """Return one page."""
@@ -231,7 +233,9 @@ class _TappedEngine:
     def _ask(self, operation: str, bucket: str, keys: tuple[str, ...], call: Callable[[], T]) -> T:
         return self._tap.ask(Asked(operation, bucket, keys), call)
 
-    def _start(self, operation: str, bucket: str, key: str, start: Callable[[], Transfer[T]]) -> Transfer[T]:
+    def _start(
+        self, operation: str, bucket: str, keys: tuple[str, ...], start: Callable[[], Transfer[T]]
+    ) -> Transfer[T]:
         begun: list[Transfer[T]] = []
 
         def call() -> Transfer[T]:
@@ -239,7 +243,7 @@ class _TappedEngine:
             return begun[0]
 
         try:
-            return self._ask(operation, bucket, (key,), call)
+            return self._ask(operation, bucket, keys, call)
         except Exception as error:  # noqa: BLE001  # raised where the transfer's result is asked for
             for transfer in begun:
                 transfer.wait()  # the store does it all, only the answer is lost
