@@ -21,9 +21,8 @@ from s3torch.client._xml_text import is_xml_text
 from s3torch.client.answers import check_answer, place, range_header
 from s3torch.client.counts import RequestCounts
 from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception, ThrottledError
-from s3torch.client.listing import ListPage
 from s3torch.client.protocols import Body, EngineContext, Into
-from s3torch.client.transfers import SLOWEST, DoneTransfer, run_now, too_slow
+from s3torch.client.transfers import SLOWEST, DoneTransfer, ListsAtOnce, run_now, too_slow
 from s3torch.client.values import (
     CopyResult,
     DeleteError,
@@ -49,7 +48,7 @@ _CHECKSUMS = {"crc32": "ChecksumCRC32", "crc32c": "ChecksumCRC32C", "crc64nvme":
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-class Boto3Engine:
+class Boto3Engine(ListsAtOnce):
     """An engine on boto3; every transfer is done as soon as it is started.
 
     Identity, addressing, retries and proxies are boto3's. ``operation_timeout`` holds for the bodies of downloads; for
@@ -142,18 +141,6 @@ class Boto3Engine:
             [item["Prefix"] for item in answer.get("CommonPrefixes", ())],
         )
         return page, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
-
-    def start_list_page(
-        self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
-    ) -> DoneTransfer[ListPage]:
-        """Ask for one page."""
-        return run_now(
-            lambda: ListPage.of(
-                *self.list_page(
-                    bucket, prefix, delimiter=delimiter, max_keys=max_keys, token=token, start_after=start_after
-                )
-            )
-        )
 
     def start_put(self, bucket: str, key: str, body: Body, options: PutOptions) -> DoneTransfer[PutResult]:
         """Do one PUT."""

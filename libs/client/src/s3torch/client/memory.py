@@ -21,9 +21,8 @@ from s3torch.client.answers import check_answer, place
 from s3torch.client.counts import RequestCounts
 from s3torch.client.error_mapping import error_for
 from s3torch.client.errors import S3Exception
-from s3torch.client.listing import ListPage
 from s3torch.client.protocols import Body, EngineContext, Into
-from s3torch.client.transfers import DoneTransfer, run_now
+from s3torch.client.transfers import DoneTransfer, ListsAtOnce, run_now
 from s3torch.client.values import (
     CopyResult,
     DeleteError,
@@ -45,7 +44,7 @@ T = TypeVar("T")
 _LARGEST_DELETE = 1000  # keys in one DeleteObjects request, by its API page
 
 
-class MemoryEngine:
+class MemoryEngine(ListsAtOnce):
     """An engine whose objects lie in a `MemoryStore`; every transfer is done as soon as it is started.
 
     Args:
@@ -98,18 +97,6 @@ class MemoryEngine:
             bucket,
             None,
             lambda: self._store.page(bucket, prefix, delimiter, max_keys, token, start_after),
-        )
-
-    def start_list_page(
-        self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
-    ) -> DoneTransfer[ListPage]:
-        """Ask for one page."""
-        return run_now(
-            lambda: ListPage.of(
-                *self.list_page(
-                    bucket, prefix, delimiter=delimiter, max_keys=max_keys, token=token, start_after=start_after
-                )
-            )
         )
 
     def start_put(self, bucket: str, key: str, body: Body, options: PutOptions) -> DoneTransfer[PutResult]:

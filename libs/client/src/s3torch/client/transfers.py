@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from s3torch.client.errors import S3Exception, S3TimeoutError
-from s3torch.client.protocols import Body
+from s3torch.client.listing import ListPage
+from s3torch.client.protocols import Body, Lists
 
-__all__ = ["SLOWEST", "DoneTransfer", "KeepsError", "run_now", "too_slow"]
+__all__ = ["SLOWEST", "DoneTransfer", "KeepsError", "ListsAtOnce", "run_now", "too_slow"]
 
 T = TypeVar("T")
 
@@ -90,3 +91,26 @@ def run_now(call: Callable[[], T]) -> DoneTransfer[T]:
         return DoneTransfer(call())
     except Exception as error:  # noqa: BLE001  # kept, and raised by result()
         return DoneTransfer(error=error)
+
+
+class ListsAtOnce:
+    """Gives an engine that lists while its caller waits the form in which listings are started."""
+
+    def start_list_page(
+        self: Lists,
+        bucket: str,
+        prefix: str,
+        *,
+        delimiter: str,
+        max_keys: int,
+        token: str | None,
+        start_after: str | None,
+    ) -> DoneTransfer[ListPage]:
+        """Ask for one page."""
+        return run_now(
+            lambda: ListPage.of(
+                *self.list_page(
+                    bucket, prefix, delimiter=delimiter, max_keys=max_keys, token=token, start_after=start_after
+                )
+            )
+        )
