@@ -16,6 +16,7 @@ from torch.utils.data import get_worker_info
 from s3torch.client import S3BucketKeyData
 from s3torch.client.counts import RequestCounts
 from s3torch.datasets._bar import Bar
+from s3torch.datasets._shared_memory import allocate_shared
 from s3torch.datasets.stats import DatasetStats, ProcessStats, SkippedObject
 
 __all__ = ["Meter", "Session", "WindowCounts"]
@@ -267,12 +268,9 @@ def _remake(has_bar: bool, block: torch.Tensor | None) -> Meter:  # what a pickl
 def _make_block() -> torch.Tensor:
     size = _ROWS * _ROW_BYTES
     try:
-        # Fresh shared memory is all zeros, and takes no room until it is written to.
-        storage = torch.UntypedStorage._new_shared(size)  # noqa: SLF001  # nothing public does this without writing
-        block: torch.Tensor = torch.empty(0, dtype=torch.uint8).set_(storage)
+        return allocate_shared(size)
     except RuntimeError:  # a system without room for shared memory: then this process counts for itself
         return torch.zeros(size, dtype=torch.uint8)
-    return block
 
 
 def _copy(counts: RequestCounts) -> RequestCounts:

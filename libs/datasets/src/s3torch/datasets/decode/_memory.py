@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from s3torch.datasets._shared_memory import allocate_shared
+
 __all__ = ["new_tensor"]
 
 
@@ -17,6 +19,4 @@ def new_tensor(count: int, dtype: torch.dtype, *, shared: bool) -> torch.Tensor:
     """
     if not shared or not count:
         return torch.empty(count, dtype=dtype)
-    # As torch's own collation does; `share_memory_` would fill the memory with a copy of nothing first.
-    storage = torch.UntypedStorage._new_shared(count * dtype.itemsize)  # noqa: SLF001  # nothing public does this
-    return torch.empty(0, dtype=dtype).set_(storage)
+    return allocate_shared(count * dtype.itemsize).view(dtype)

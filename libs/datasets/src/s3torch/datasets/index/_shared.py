@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from s3torch.datasets._shared_memory import allocate_shared
+
 __all__ = ["Array", "Pieces", "SharedArrays"]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -133,7 +135,6 @@ def _allocate(size: int) -> torch.Tensor | Array:
         except OSError:
             has_room = True
         if has_room:
-            storage = torch.UntypedStorage._new_shared(size)  # noqa: SLF001  # the way without a second copy
-            return torch.empty(0, dtype=torch.uint8).set_(storage)
+            return allocate_shared(size)
         _log.warning("%s has no room for %d bytes: workers that are not forked get a copy each", _SHM, size)
     return np.empty(size, np.uint8)
