@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -10,21 +10,18 @@ from typing import Any, TypeAlias
 
 from s3torch.client import S3BucketKeyData, S3ClientConfig, UserAgent
 from s3torch.client.window import Width, Window
-from s3torch.datasets._bar import check_bar
 from s3torch.datasets._fetched import FetchedObject
 from s3torch.datasets._labelled import LabelledItem
-from s3torch.datasets._meter import Meter, Session
+from s3torch.datasets._meter import Session
 from s3torch.datasets._objects import GetDatasetObjects
 from s3torch.datasets._on_error import SKIPPED, OnError, check_on_error, decide
 from s3torch.datasets._pool import map_in_order
+from s3torch.datasets._store_dataset import StoreDataset
 from s3torch.datasets._window import FetchPlan
-from s3torch.datasets.stats import DatasetStats
+from s3torch.datasets.index import S3Index
 from s3torch.readers import ReaderClient, S3Reader, S3ReaderConstructor, S3ReaderConstructorProtocol
 
 __all__ = ["S3Dataset", "identity"]
-
-# Asking without allow_none would fix the method for the whole program. The platform's own comes first in the list.
-_DEFAULT_START_METHOD = multiprocessing.get_all_start_methods()[0]
 
 _DEFAULT_READER = S3ReaderConstructor.default()
 
@@ -37,8 +34,8 @@ def identity(reader: S3Reader) -> S3Reader:
     return reader
 
 
-class S3Dataset:
-    """The objects of a dataset and the client that reads them; pickles as configuration, without connections."""
+class S3Dataset(StoreDataset):
+    """The objects of a dataset, and how each is read."""
 
     _style: str
     """What the dataset calls itself in the user agent."""
@@ -66,45 +63,38 @@ class S3Dataset:
             raise TypeError(f"transform_workers must be an int, got {type(transform_workers).__name__}")
         if transform_workers < 0:
             raise ValueError(f"transform_workers must be at least 0, got {transform_workers}")
-        if progress:
-            check_bar()
-        self._get_dataset_objects = get_dataset_objects
-        self._transform = transform
-        self._reader_constructor = reader_constructor
-        self._on_error = on_error
-        self._transform_workers = transform_workers
         reader_type = S3ReaderConstructor.get_reader_type_string(reader_constructor)
-        # These two promise to fetch no more than the ranges they are asked for.
-        self._runs_ahead = reader_type not in {"range_based", "dcp_optimized"}
-        self._client = ReaderClient(
+        client = ReaderClient(
             region,
             endpoint=endpoint,
             user_agent=UserAgent([f"md/dataset#{self._style}", f"md/reader_type#{reader_type}"]),
             s3client_config=s3client_config,
         )
-        self._width = Width.bounded(self._client.s3client_config.window)
-        self._meter = Meter(has_bar=bool(progress))
-        if (multiprocessing.get_start_method(allow_none=True) or _DEFAULT_START_METHOD) == "fork":
-            self._client.preload()  # or each of a DataLoader's workers would, before its first sample
+        super().__init__(client, progress=progress)
+        self._get_dataset_objects = get_dataset_objects
+        self._transform = transform
+        self._reader_constructor = reader_constructor
+        self._on_error = on_error
+        self._transform_workers = transform_workers
+        # These two promise to fetch no more than the ranges they are asked for.
+        self._runs_ahead = reader_type not in {"range_based", "dcp_optimized"}
+        self._width = Width.bounded(client.s3client_config.window)
 
     @property
-    def region(self) -> str:
-        """Region of the objects; where none was given, the environment's or the profile's."""
-        return self._client.region
+    @abstractmethod
+    def index(self) -> S3Index:
+        """The objects, in order."""
 
-    @property
-    def endpoint(self) -> str | None:
-        """The endpoint given, if any."""
-        return self._client.endpoint
+    def save_manifest(self, uri: str) -> None:
+        """Save the index for `from_manifest`.
 
-    def stats(self) -> DatasetStats:
-        """Return what the dataset has done so far: objects, bytes, requests, time waited, what was skipped.
+        Args:
+            uri: ``s3://bucket/key`` or a path; ``.parquet`` or ``.arrow`` says in which form.
 
-        Returns:
-            The numbers of this process and of the ``DataLoader`` workers it was handed to, over all epochs. Those of
-            another process may be a twentieth of a second old.
+        Raises:
+            ImportError: ``pyarrow`` is not installed.
         """
-        return self._meter.read()
+        self.index.save_manifest(uri, client=self._client)
 
     def _objects(self) -> Iterator[S3BucketKeyData]:
         return iter(self._get_dataset_objects(self._client))

@@ -124,17 +124,6 @@ class EpochDataset(S3Dataset):
         check_same(found, self._fresh)
         self._epochs.load(found)
 
-    def save_manifest(self, uri: str) -> None:
-        """Save the index for `from_manifest`.
-
-        Args:
-            uri: ``s3://bucket/key`` or a path; ``.parquet`` or ``.arrow`` says in which form.
-
-        Raises:
-            ImportError: ``pyarrow`` is not installed.
-        """
-        self.index.save_manifest(uri, client=self._client)
-
     def state_after(
         self, batches: int, *, batch_size: int | None, num_workers: int = 0, drop_last: bool = False
     ) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 from s3torch.client import ObjectInfo, S3BucketKeyData, S3Client, Transfer
 from s3torch.client.listing import ListPage
+from s3torch.client.paging import Paging
 
 __all__ = ["list_ahead"]
 
@@ -24,8 +25,13 @@ def list_ahead(client: S3Client, bucket: str, prefix: str) -> Generator[S3Bucket
 
     Yields:
         The objects; the next page is asked for once half of a page is used.
+
+    Raises:
+        ProtocolError: The store gives a page again, or does not say how the list goes on.
+        S3Exception: A page cannot be had.
     """
     engine = client.engine
+    paging: Paging[str] = Paging("ListObjectsV2", bucket, prefix)
 
     def ask(token: str | None) -> Transfer[ListPage]:
         return engine.start_list_page(bucket, prefix, delimiter="", max_keys=_PAGE, token=token, start_after=None)
@@ -35,16 +41,17 @@ def list_ahead(client: S3Client, bucket: str, prefix: str) -> Generator[S3Bucket
         while asked is not None:
             page = asked.result()
             asked = None
+            token = paging.turn(page.token, page.keys[0] if page.keys else None)
             half, status = len(page.keys) // 2, page.restore_statuses.get
             columns = zip(page.keys, page.etags, page.sizes, page.last_modified, page.storage_classes, strict=True)
             for place, (key, etag, size, time, storage_class) in enumerate(columns):
-                if place == half and page.token is not None:
-                    asked = ask(page.token)
+                if place == half and token is not None:
+                    asked = ask(token)
                 name = key.decode()
                 info = ObjectInfo(name, etag, size, time, storage_class, status(place))
                 yield S3BucketKeyData(bucket, name, info)
-            if asked is None and page.token is not None:  # a page without objects
-                asked = ask(page.token)
+            if not page.keys and token is not None:
+                asked = ask(token)
     finally:
         if asked is not None:
             asked.cancel()

@@ -18,12 +18,13 @@ from s3torch.datasets._objects import (
     objects_under_prefix,
 )
 from s3torch.datasets._on_error import OnError
+from s3torch.datasets._options import IndexedEpochOptions, ListedEpochOptions
 from s3torch.datasets._share import Uneven
 from s3torch.datasets.index import S3Index
 from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 __all__ = ["S3IterableDataset"]
 
@@ -122,14 +123,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
         s3client_config: S3ClientConfig | None = None,
         enable_sharding: bool = False,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
-        shuffle: bool = False,
-        seed: int = 0,
-        uneven: Uneven = "keep",
-        index: bool = False,
-        shard: tuple[int, int] | None = None,
+        **options: Unpack[ListedEpochOptions],
     ) -> Self:
         """Make a dataset of all objects whose keys begin with a prefix, in key order.
 
@@ -141,14 +135,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             s3client_config: As in the constructor.
             enable_sharding: As in the constructor.
             reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
-            shuffle: As in the constructor.
-            seed: As in the constructor.
-            uneven: As in the constructor.
-            index: As in the constructor.
-            shard: As in the constructor.
+            **options: The constructor's other ones but ``label``.
 
         Returns:
             The dataset; without an index no request has been sent.
@@ -166,14 +153,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             s3client_config,
             enable_sharding,
             reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
-            shuffle=shuffle,
-            seed=seed,
-            uneven=uneven,
-            index=index,
-            shard=shard,
+            **options,
         )
 
     @classmethod
@@ -187,14 +167,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
         s3client_config: S3ClientConfig | None = None,
         enable_sharding: bool = False,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
-        shuffle: bool = False,
-        seed: int = 0,
-        uneven: Uneven = "keep",
-        index: bool = False,
-        shard: tuple[int, int] | None = None,
+        **options: Unpack[ListedEpochOptions],
     ) -> Self:
         """Make a dataset of the objects named, in the order given.
 
@@ -206,14 +179,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             s3client_config: As in the constructor.
             enable_sharding: As in the constructor.
             reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
-            shuffle: As in the constructor.
-            seed: As in the constructor.
-            uneven: As in the constructor.
-            index: As in the constructor.
-            shard: As in the constructor.
+            **options: The constructor's other ones but ``label``.
 
         Returns:
             The dataset; no request has been sent, and none will be to find out whether the objects exist.
@@ -231,52 +197,17 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             s3client_config,
             enable_sharding,
             reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
-            shuffle=shuffle,
-            seed=seed,
-            uneven=uneven,
-            index=index,
-            shard=shard,
+            **options,
         )
 
     @classmethod
-    def from_index(
-        cls,
-        index: S3Index,
-        *,
-        region: str | None = None,
-        endpoint: str | None = None,
-        transform: Callable[[S3Reader], Any] = identity,
-        s3client_config: S3ClientConfig | None = None,
-        reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
-        shuffle: bool = False,
-        seed: int = 0,
-        uneven: Uneven = "keep",
-        shard: tuple[int, int] | None = None,
-        label: str | None = None,
-    ) -> Self:
+    def from_index(cls, index: S3Index, *, region: str | None = None, **options: Unpack[IndexedEpochOptions]) -> Self:
         """Make a dataset of the objects of an index, in its order.
 
         Args:
             index: The objects; they are shared out among ranks and workers.
             region: As in the constructor.
-            endpoint: As in the constructor.
-            transform: As in the constructor.
-            s3client_config: As in the constructor.
-            reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
-            shuffle: As in the constructor.
-            seed: As in the constructor.
-            uneven: As in the constructor.
-            shard: As in the constructor.
-            label: As in the constructor.
+            **options: The constructor's but ``index`` and ``enable_sharding``.
 
         Returns:
             The dataset; no request has been sent.
@@ -285,62 +216,17 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             KeyError: There is no such column of labels.
             TypeError: An argument has the wrong type.
         """
-        return cls(
-            region,
-            objects_of_index(index),
-            endpoint,
-            transform,
-            s3client_config,
-            True,
-            reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
-            shuffle=shuffle,
-            seed=seed,
-            uneven=uneven,
-            index=True,
-            shard=shard,
-            label=label,
-        )
+        return cls(region, objects_of_index(index), enable_sharding=True, index=True, **options)
 
     @classmethod
-    def from_manifest(
-        cls,
-        manifest: str,
-        *,
-        region: str | None = None,
-        endpoint: str | None = None,
-        transform: Callable[[S3Reader], Any] = identity,
-        s3client_config: S3ClientConfig | None = None,
-        reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
-        shuffle: bool = False,
-        seed: int = 0,
-        uneven: Uneven = "keep",
-        shard: tuple[int, int] | None = None,
-        label: str | None = None,
-    ) -> Self:
+    def from_manifest(cls, manifest: str, *, region: str | None = None, **options: Unpack[IndexedEpochOptions]) -> Self:
         """Make a dataset of the objects that a manifest names, in its order.
 
         Args:
             manifest: ``s3://bucket/key`` or the path of a file that `save_manifest` has written, or any Parquet or
                 Arrow file with columns ``bucket`` and ``key``, and ``size`` and ``etag`` if they are known.
             region: As in the constructor.
-            endpoint: As in the constructor.
-            transform: As in the constructor.
-            s3client_config: As in the constructor.
-            reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
-            shuffle: As in the constructor.
-            seed: As in the constructor.
-            uneven: As in the constructor.
-            shard: As in the constructor.
-            label: As in the constructor.
+            **options: The constructor's but ``index`` and ``enable_sharding``.
 
         Returns:
             The dataset; nothing is requested but the manifest.
@@ -351,24 +237,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             ValueError: The manifest is none.
             ImportError: ``pyarrow`` is not installed.
         """
-        return cls(
-            region,
-            objects_of_manifest(manifest),
-            endpoint,
-            transform,
-            s3client_config,
-            True,
-            reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
-            shuffle=shuffle,
-            seed=seed,
-            uneven=uneven,
-            index=True,
-            shard=shard,
-            label=label,
-        )
+        return cls(region, objects_of_manifest(manifest), enable_sharding=True, index=True, **options)
 
     def __iter__(self) -> Iterator[Any]:
         """Return an iterator of samples; shard, epoch and where to begin are decided here, once for all of them."""

@@ -20,11 +20,12 @@ from s3torch.datasets._objects import (
     objects_under_prefix,
 )
 from s3torch.datasets._on_error import OnError
+from s3torch.datasets._options import IndexedOptions, SampleOptions
 from s3torch.datasets.index import S3Index
 from s3torch.readers import S3Reader, S3ReaderConstructorProtocol
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, Unpack
 
 __all__ = ["S3MapDataset"]
 
@@ -97,9 +98,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         transform: Callable[[S3Reader], Any] = identity,
         s3client_config: S3ClientConfig | None = None,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
+        **options: Unpack[SampleOptions],
     ) -> Self:
         """Make a dataset of all objects whose keys begin with a prefix, in key order.
 
@@ -110,9 +109,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             transform: As in the constructor.
             s3client_config: As in the constructor.
             reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
+            **options: The constructor's other ones but ``label``.
 
         Returns:
             The dataset; no request has been sent.
@@ -129,9 +126,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             transform,
             s3client_config,
             reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
+            **options,
         )
 
     @classmethod
@@ -144,9 +139,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         transform: Callable[[S3Reader], Any] = identity,
         s3client_config: S3ClientConfig | None = None,
         reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
+        **options: Unpack[SampleOptions],
     ) -> Self:
         """Make a dataset of the objects named, in the order given.
 
@@ -157,9 +150,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             transform: As in the constructor.
             s3client_config: As in the constructor.
             reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
+            **options: The constructor's other ones but ``label``.
 
         Returns:
             The dataset; no request has been sent, and none will be to find out whether the objects exist.
@@ -176,39 +167,17 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             transform,
             s3client_config,
             reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
+            **options,
         )
 
     @classmethod
-    def from_index(
-        cls,
-        index: S3Index,
-        *,
-        region: str | None = None,
-        endpoint: str | None = None,
-        transform: Callable[[S3Reader], Any] = identity,
-        s3client_config: S3ClientConfig | None = None,
-        reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
-        label: str | None = None,
-    ) -> Self:
+    def from_index(cls, index: S3Index, *, region: str | None = None, **options: Unpack[IndexedOptions]) -> Self:
         """Make a dataset of the objects of an index, in its order.
 
         Args:
             index: The objects.
             region: As in the constructor.
-            endpoint: As in the constructor.
-            transform: As in the constructor.
-            s3client_config: As in the constructor.
-            reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
-            label: As in the constructor.
+            **options: The constructor's.
 
         Returns:
             The dataset; no request has been sent.
@@ -216,48 +185,17 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         Raises:
             TypeError: An argument has the wrong type.
         """
-        return cls(
-            region,
-            objects_of_index(index),
-            endpoint,
-            transform,
-            s3client_config,
-            reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
-            label=label,
-        )
+        return cls(region, objects_of_index(index), **options)
 
     @classmethod
-    def from_manifest(
-        cls,
-        manifest: str,
-        *,
-        region: str | None = None,
-        endpoint: str | None = None,
-        transform: Callable[[S3Reader], Any] = identity,
-        s3client_config: S3ClientConfig | None = None,
-        reader_constructor: S3ReaderConstructorProtocol | None = None,
-        on_error: OnError = "raise",
-        transform_workers: int = 0,
-        progress: bool = False,
-        label: str | None = None,
-    ) -> Self:
+    def from_manifest(cls, manifest: str, *, region: str | None = None, **options: Unpack[IndexedOptions]) -> Self:
         """Make a dataset of the objects that a manifest names, in its order.
 
         Args:
             manifest: ``s3://bucket/key`` or the path of a file that `save_manifest` has written, or any Parquet or
                 Arrow file with columns ``bucket`` and ``key``, and ``size`` and ``etag`` if they are known.
             region: As in the constructor.
-            endpoint: As in the constructor.
-            transform: As in the constructor.
-            s3client_config: As in the constructor.
-            reader_constructor: As in the constructor.
-            on_error: As in the constructor.
-            transform_workers: As in the constructor.
-            progress: As in the constructor.
-            label: As in the constructor.
+            **options: The constructor's.
 
         Returns:
             The dataset; nothing is requested but the manifest, when the first length or item is asked for.
@@ -265,18 +203,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         Raises:
             TypeError: An argument has the wrong type.
         """
-        return cls(
-            region,
-            objects_of_manifest(manifest),
-            endpoint,
-            transform,
-            s3client_config,
-            reader_constructor,
-            on_error=on_error,
-            transform_workers=transform_workers,
-            progress=progress,
-            label=label,
-        )
+        return cls(region, objects_of_manifest(manifest), **options)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -315,14 +242,3 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         if self._index is None:
             self._index = index_objects(self._client, self._get_dataset_objects)
         return self._index
-
-    def save_manifest(self, uri: str) -> None:
-        """Save the index for `from_manifest`.
-
-        Args:
-            uri: ``s3://bucket/key`` or a path; ``.parquet`` or ``.arrow`` says in which form.
-
-        Raises:
-            ImportError: ``pyarrow`` is not installed.
-        """
-        self.index.save_manifest(uri, client=self._client)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from s3torch.client import ProtocolError, S3Client, S3Uri, Transfer, parse_s3_uri
+from s3torch.client import S3Client, S3Uri, Transfer, parse_s3_uri
 from s3torch.client.listing import ListPage
+from s3torch.client.paging import Paging
 from s3torch.client.protocols import Lists
 from s3torch.datasets._bar import check_bar
 from s3torch.datasets.index._building import build
@@ -52,6 +53,7 @@ def list_index(client: S3Client, s3_uri: str, *, connections: int = 32, progress
 
     Raises:
         ImportError: ``progress`` is asked for, and ``tqdm`` is not installed.
+        ProtocolError: The store gives a page again, or does not say how the list goes on.
         S3Exception: A page cannot be had; what else is in flight has been cancelled.
         TypeError: An argument has the wrong type.
         ValueError: The URI is malformed, or ``connections`` is less than 1.
@@ -97,6 +99,7 @@ class _Part:
     """A range of keys with what has been listed of it."""
 
     space: KeyRange
+    paging: Paging[str]
     chunks: list[Chunk] = field(default_factory=list)
     loose: int = 0
     """How many of the last chunks are pages of their own."""
@@ -116,7 +119,7 @@ class _Listing:
         self._connections = connections
         self._note = note
         self._page_size = page_size
-        self._parts = [_Part(KeyRange(uri.key, ""))]
+        self._parts = [self._make_part("")]
         self._found = self._missed = 0
         self.noted = 0
 
@@ -139,6 +142,9 @@ class _Listing:
                     part.transfer.cancel()
         return [chunk for part in self._parts for chunk in part.chunks]
 
+    def _make_part(self, after: str, until: str | None = None) -> _Part:
+        return _Part(KeyRange(self._uri.key, after, until), _paging(self._uri))
+
     @staticmethod
     def _wait(running: list[_Part]) -> None:
         transfers = [part.transfer for part in running if part.transfer is not None]
@@ -158,9 +164,8 @@ class _Listing:
     def _take(self, part: _Part, page: ListPage) -> None:
         """Keep what a page has of its range, and ask for the next one if it goes on."""
         space = part.space
-        _check_token(self._uri, part.token, page.token)
-        part.transfer, part.token = None, page.token
         keys = page.keys
+        part.transfer, part.token = None, part.paging.turn(page.token, keys[0] if keys else None)
         if not keys:
             self._missed += 1
         else:
@@ -203,7 +208,7 @@ class _Listing:
                 part.space.until = keys[0]
                 ends = [*keys[1:], until]
                 place = self._parts.index(part) + 1
-                added = [_Part(KeyRange(self._uri.key, key, end)) for key, end in zip(keys, ends, strict=True)]
+                added = [self._make_part(key, end) for key, end in zip(keys, ends, strict=True)]
                 self._parts[place:place] = added
                 for new in added:
                     self._start(new)
@@ -230,6 +235,7 @@ def _list_serially(
     """List page after page; say whether the keys came in order."""
     head = f"{uri.bucket}/".encode()
     chunks: list[Chunk] = []
+    paging = _paging(uri)
     token: str | None = None
     last = b""
     in_order = True
@@ -242,26 +248,18 @@ def _list_serially(
         except BaseException:
             transfer.cancel()
             raise
+        token = paging.turn(page.token, page.keys[0] if page.keys else None)
         if page.keys:
             in_order = in_order and last < page.keys[0] and _is_sorted(page.keys)
             last = page.keys[-1]
             chunks.append(_chunk(head, page, len(page.keys)))
             note(len(page.keys))
-        if page.token is None:
+        if token is None:
             return chunks, in_order
-        _check_token(uri, token, page.token)
-        token = page.token
 
 
-def _check_token(uri: S3Uri, token: str | None, following: str | None) -> None:
-    """Refuse to ask for the same page for ever."""
-    if token is not None and token == following:
-        raise ProtocolError(
-            "the list goes on where it has been",
-            operation="ListObjectsV2",
-            bucket=uri.bucket,
-            remedy="The store, or a proxy before it, does not heed continuation tokens.",
-        )
+def _paging(uri: S3Uri) -> Paging[str]:
+    return Paging("ListObjectsV2", uri.bucket, uri.key)
 
 
 def _sort(index: S3Index) -> S3Index:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -13,8 +12,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from s3torch.client import S3BucketKeyData, S3ClientConfig, UserAgent
-from s3torch.datasets._bar import check_bar
-from s3torch.datasets._meter import Meter, Session
+from s3torch.datasets._meter import Session
 from s3torch.datasets._objects import index_objects, objects_by_uri, objects_under_prefix
 from s3torch.datasets._on_error import SKIPPED, OnError, check_on_error, decide
 from s3torch.datasets._order import EpochOrder, check_epoch, check_seed
@@ -27,8 +25,8 @@ from s3torch.datasets._sharding import (
     shard_of,
 )
 from s3torch.datasets._share import Uneven, check_uneven
+from s3torch.datasets._store_dataset import StoreDataset
 from s3torch.datasets.index import S3Index
-from s3torch.datasets.stats import DatasetStats
 from s3torch.datasets.tar._braces import expand_braces
 from s3torch.datasets.tar._plan import TarPlan
 from s3torch.datasets.tar._reading import BlockRule
@@ -49,7 +47,7 @@ _MOST_PARTS = 64  # of half a MiB to 8 MiB each: more would be no faster
 _NOBODY = -1
 
 
-class S3TarDataset(IterableDataset[Any]):
+class S3TarDataset(StoreDataset, IterableDataset[Any]):
     """A dataset of the samples in tar shards that are laid out by WebDataset's convention.
 
     Members that follow each other and have one path up to the first dot of the name are a sample: a dict of
@@ -116,11 +114,7 @@ class S3TarDataset(IterableDataset[Any]):
             raise TypeError(f"transform must be callable, got {type(transform).__name__}")
         check_uneven(uneven)
         check_on_error(on_error)
-        if progress:
-            check_bar()
-        self._client = _make_client(region, endpoint, s3client_config)
-        if (multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]) == "fork":
-            self._client.preload()  # or each of a DataLoader's workers would, before its first sample
+        super().__init__(_make_client(region, endpoint, s3client_config), progress=progress)
         self._shards = shards if isinstance(shards, S3Index) else S3Index.from_items(shards)
         if not len(self._shards):
             raise ValueError("a dataset of tar shards needs at least one shard")
@@ -136,7 +130,6 @@ class S3TarDataset(IterableDataset[Any]):
         self._parents: ProcessGroup | None = None
         # The epoch, which workers went on from the state that was loaded, how many there are: for all of them.
         self._shared = torch.tensor([0, _NOBODY, 0], dtype=torch.int64).share_memory_()
-        self._meter = Meter(has_bar=bool(progress))
         self._loaded: TarState | None = None
         self._is_own = False  # whether this worker was told to load it
         self._once: int | None = None  # the epoch of this worker's next iteration
@@ -211,16 +204,6 @@ class S3TarDataset(IterableDataset[Any]):
         return cls(index, **options)
 
     @property
-    def region(self) -> str:
-        """Region of the shards; where none was given, the environment's or the profile's."""
-        return self._client.region
-
-    @property
-    def endpoint(self) -> str | None:
-        """The endpoint given, if any."""
-        return self._client.endpoint
-
-    @property
     def index(self) -> S3Index:
         """The shards, in the plain order."""
         return self._shards
@@ -229,15 +212,6 @@ class S3TarDataset(IterableDataset[Any]):
     def epoch(self) -> int:
         """The epoch of the next iteration."""
         return int(self._shared[0])
-
-    def stats(self) -> DatasetStats:
-        """Return what the dataset has done so far: samples, bytes, requests, time waited, what was skipped.
-
-        Returns:
-            The numbers of this process and of the ``DataLoader`` workers it was handed to, over all epochs. Those of
-            another process may be a twentieth of a second old. The window is counted in parts.
-        """
-        return self._meter.read()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iterations; workers that live on learn of it, too.
