@@ -126,7 +126,7 @@ local function create_upload(bucket, key, root)
     xml.text("Key", key) .. xml.text("UploadId", id)))
 end
 
--- The paths of the parts that a completion names, or nil and the error code.
+-- The paths of the parts that a completion names, or nil, the error code and what is wrong.
 local function named_parts(folder)
   local parts, previous = {}, 0
   for part in request_body():gmatch "<Part>(.-)</Part>" do
@@ -134,7 +134,9 @@ local function named_parts(folder)
     local etag = xml.unescape(part:match "<ETag>(.-)</ETag>" or ""):gsub('"', "")
     local path = number and folder .. number
     local stored = path and files.etag(path)
-    if not stored or stored:gsub('"', "") ~= etag then return nil, "InvalidPart" end
+    if not stored or stored:gsub('"', "") ~= etag then
+      return nil, "InvalidPart", ("part %s has ETag %s, not %s"):format(number, stored or "none", etag)
+    end
     if number <= previous then return nil, "InvalidPartOrder" end
     if #parts > 0 and files.stat(parts[#parts]) < MIN_PART_BYTES then return nil, "EntityTooSmall" end
     parts[#parts + 1], previous = path, number
@@ -146,8 +148,8 @@ end
 local function complete_upload(bucket, key, target, folder)
   local etag = DISCARDED_ETAG
   if ngx.var.s3_discard == "0" then
-    local parts, code = named_parts(folder)
-    if not parts then return xml.error(400, code) end
+    local parts, code, message = named_parts(folder)
+    if not parts then return xml.error(400, code, message) end
     if ngx.req.get_headers()["if-none-match"] == "*" and files.etag(target) then
       return xml.error(412, "PreconditionFailed")
     end
