@@ -4,7 +4,7 @@ from s3torch.datasets._dataset import identity
 from s3torch.datasets._objects import GetDatasetObjects
 from s3torch.datasets._on_error import OnError
 from s3torch.datasets._share import Uneven
-from s3torch.datasets.index import S3Index, list_index, load_manifest
+from s3torch.datasets.index import S3Index, broadcast_index, list_index, load_manifest
 from s3torch.datasets.mixture import S3MixtureDataset
 from s3torch.datasets.resume import merge_states, state_after
 from s3torch.datasets.s3iterable_dataset import S3IterableDataset
@@ -25,6 +25,7 @@ __all__ = [
     "SkippedObject",
     "TarError",
     "Uneven",
+    "broadcast_index",
     "identity",
     "list_index",
     "load_manifest",

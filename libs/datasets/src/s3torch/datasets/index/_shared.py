@@ -15,7 +15,7 @@ import torch
 
 from s3torch.datasets._shared_memory import allocate_shared
 
-__all__ = ["Array", "Pieces", "SharedArrays"]
+__all__ = ["Array", "Layout", "Pieces", "SharedArrays"]
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -46,6 +46,15 @@ class Pieces(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+class Layout(NamedTuple):
+    """Where arrays lie in their memory."""
+
+    size: int
+    """Bytes of all."""
+    places: dict[str, tuple[int, tuple[int, ...], str]]
+    """The offset of each, its shape, and its type as NumPy spells it."""
+
+
 class SharedArrays(Mapping[str, Array]):
     """Named arrays, read-only, in one piece of memory.
 
@@ -74,6 +83,28 @@ class SharedArrays(Mapping[str, Array]):
             for piece in pieces.pieces:
                 into[at : at + len(piece)] = piece
                 at += len(piece)
+
+    @classmethod
+    def blank(cls, layout: Layout) -> SharedArrays:
+        """Make room for arrays that `memory` is then filled with; nobody may look before.
+
+        Args:
+            layout: That of the arrays which will come.
+        """
+        arrays = cls.__new__(cls)
+        arrays.__setstate__((_allocate(layout.size), layout.places))
+        return arrays
+
+    @property
+    def layout(self) -> Layout:
+        """Where the arrays lie in the memory."""
+        return Layout(self.nbytes, self._layout)
+
+    @property
+    def memory(self) -> torch.Tensor:
+        """All bytes, for whoever sends or receives them; nobody else may write."""
+        memory = self._memory
+        return memory if isinstance(memory, torch.Tensor) else torch.from_numpy(memory)
 
     @property
     def nbytes(self) -> int:

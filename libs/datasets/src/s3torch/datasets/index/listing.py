@@ -7,6 +7,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +20,11 @@ from s3torch.datasets._bar import check_bar
 from s3torch.datasets.index._building import build
 from s3torch.datasets.index._chunks import Chunk, join_chunks, make_chunk
 from s3torch.datasets.index._keyspace import KeyRange, propose, share_out
+from s3torch.datasets.index.broadcast import make_once
 from s3torch.datasets.index.s3index import S3Index
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = ["list_index"]
 
@@ -33,7 +39,14 @@ _FREE_PROBES = 64
 _EAGERNESS = 8
 
 
-def list_index(client: S3Client, s3_uri: str, *, connections: int = 32, progress: bool = False) -> S3Index:
+def list_index(
+    client: S3Client,
+    s3_uri: str,
+    *,
+    connections: int = 32,
+    progress: bool = False,
+    group: ProcessGroup | None = None,
+) -> S3Index:
     """List all objects whose keys begin with a prefix, several pages at once.
 
     The first page tells what the keys look like. Ranges of the keys to come are then listed side by side; whenever one
@@ -42,11 +55,18 @@ def list_index(client: S3Client, s3_uri: str, *, connections: int = 32, progress
 
     Stores that do not list in order (S3's directory buckets) are listed page after page, and sorted.
 
+    With a process group the first of its ranks lists, and all of them get the same index: one listing for a job, and no
+    two ranks that disagree about a bucket which is changing. All ranks of the group must call it then; those that wait
+    do so for the group's time-out at most, and what the first raises is raised on each.
+
     Args:
         client: Lists. With an engine whose requests block (``boto3``) pages come one after the other.
         s3_uri: ``s3://bucket/prefix``; ``s3://bucket`` is the whole bucket.
         connections: Requests in flight at most.
         progress: Show a bar of the keys listed, with ``tqdm``.
+        group: The ranks that share one listing, such as ``torch.distributed.group.WORLD``, which is None before
+            ``init_process_group``. None lists for this process alone. With the backend ``nccl`` the current device of
+            each rank must be its own.
 
     Returns:
         The index, in the order of the keys' UTF-8 bytes; empty where no key begins so.
@@ -54,10 +74,16 @@ def list_index(client: S3Client, s3_uri: str, *, connections: int = 32, progress
     Raises:
         ImportError: ``progress`` is asked for, and ``tqdm`` is not installed.
         ProtocolError: The store gives a page again, or does not say how the list goes on.
+        RuntimeError: Another rank of the group could not take the index.
         S3Exception: A page cannot be had; what else is in flight has been cancelled.
         TypeError: An argument has the wrong type.
-        ValueError: The URI is malformed, or ``connections`` is less than 1.
+        ValueError: The URI is malformed, ``connections`` is less than 1, this process is not a member of the group, or
+            its ranks ask for different prefixes.
     """
+    if group is not None:
+        # Whatever is wrong with the other arguments is found on the first rank, or the ranks would wait for each other.
+        alone = partial(list_index, client, s3_uri, connections=connections, progress=progress)
+        return make_once(alone, group, str(s3_uri))
     uri = parse_s3_uri(s3_uri)
     if operator.index(connections) < 1:
         raise ValueError(f"connections must be at least 1, got {connections}")
