@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from s3torch.client._width import Pace, Reading, Width
 from s3torch.client.errors import S3Exception
-from s3torch.client.protocols import Gets, Transfer
+from s3torch.client.protocols import Gets, Into, Transfer
 from s3torch.client.values import GetRequest, GetResult
 
 __all__ = ["Width", "Window", "get_many"]
@@ -38,6 +38,7 @@ class Window(Generic[T]):
         plan: Given an item, says what to fetch of it, None for nothing, and how many bytes that counts for.
         width: Requests in flight at most; as many again may wait to be delivered in order. Found by measuring.
         most_bytes: Bytes in flight or undelivered at most; one item is always allowed.
+        into: Given an item, says where its bytes go; by default each into memory of its own.
         clock: Seconds, monotonic.
     """
 
@@ -49,6 +50,7 @@ class Window(Generic[T]):
         "_failure",
         "_has_driven",
         "_held",
+        "_into",
         "_is_exhausted",
         "_is_full",
         "_items",
@@ -76,6 +78,7 @@ class Window(Generic[T]):
         *,
         width: Width,
         most_bytes: int,
+        into: Callable[[T], Into] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -83,6 +86,7 @@ class Window(Generic[T]):
         self._plan = plan
         self._width = width
         self._most_bytes = most_bytes
+        self._into = into
         self._queue: deque[tuple[T, Transfer[GetResult] | None, int]] = deque()
         self._running: deque[Transfer[GetResult]] = deque()  # those of the queue that are in flight, as far as known
         self._held = 0
@@ -201,7 +205,7 @@ class Window(Generic[T]):
                 self._drawn = drawn
                 break
             self._drawn = None
-            transfer = self._engine.start_get(request)
+            transfer = self._engine.start_get(request, None if self._into is None else self._into(item))
             queue.append((item, transfer, size))
             running.append(transfer)
             self._held += size

@@ -8,7 +8,8 @@ from contextlib import closing
 from functools import partial
 from typing import Any, TypeAlias
 
-from s3torch.client import S3BucketKeyData, S3ClientConfig, UserAgent
+from s3torch.client import GetInfo, S3BucketKeyData, S3ClientConfig, UserAgent
+from s3torch.client.protocols import Into
 from s3torch.client.window import Width, Window
 from s3torch.datasets._fetched import FetchedObject
 from s3torch.datasets._labelled import LabelledItem
@@ -18,6 +19,7 @@ from s3torch.datasets._on_error import SKIPPED, OnError, check_on_error, decide
 from s3torch.datasets._pool import map_in_order
 from s3torch.datasets._store_dataset import StoreDataset
 from s3torch.datasets._window import FetchPlan
+from s3torch.datasets.decode._placing import Placing, TensorReader, allocate_for, tensor_behind
 from s3torch.datasets.index import S3Index
 from s3torch.readers import ReaderClient, S3Reader, S3ReaderConstructor, S3ReaderConstructorProtocol
 
@@ -78,6 +80,8 @@ class S3Dataset(StoreDataset):
         self._transform_workers = transform_workers
         # These two promise to fetch no more than the ranges they are asked for.
         self._runs_ahead = reader_type not in {"range_based", "dcp_optimized"}
+        # A reader that somebody else has made may give other bytes than the store has.
+        self._places = isinstance(transform, Placing) and reader_type == "sequential"
         self._width = Width.bounded(client.s3client_config.window)
 
     @property
@@ -171,7 +175,14 @@ class S3Dataset(StoreDataset):
             return
         engine, config = self._client.engine, self._client.s3client_config
         plan = FetchPlan(config.part_size)
-        window = session.window = Window(engine, items, plan, width=self._width, most_bytes=config.window_bytes)
+        window = session.window = Window(
+            engine,
+            items,
+            plan,
+            width=self._width,
+            most_bytes=config.window_bytes,
+            into=self._into if self._places else None,
+        )
         try:
             while (following := window.next()) is not None:
                 item, transfer = following
@@ -187,17 +198,32 @@ class S3Dataset(StoreDataset):
         finally:
             window.close()
 
+    def _into(self, item: S3BucketKeyData) -> Into:
+        """Say where the bytes of an object go: into what its sample is made of, where the transform knows."""
+        if (allocate := allocate_for(self._transform, item.key)) is None:
+            return None
+
+        def make(info: GetInfo) -> memoryview:
+            try:
+                return allocate(info.length).numpy().data
+            except (RuntimeError, MemoryError):
+                return memoryview(bytearray(info.length))  # the transform meets the same when its turn comes
+
+        return make
+
     def _make(self, turn: _Turn) -> Any:
         """Make a sample of an object."""
         item, fetched = turn
+        sample = self._transform(self._open(item, fetched))
+        return (sample, item.label) if isinstance(item, LabelledItem) else sample
+
+    def _open(self, item: S3BucketKeyData, fetched: FetchedObject | None) -> Any:
+        """Return what the transform reads an object from."""
         if fetched is None:
-            reader = self._client.get_object(
+            return self._client.get_object(
                 item.bucket, item.key, object_info=item.object_info, reader_constructor=self._reader_constructor
             )
-        else:
-            construct = self._reader_constructor or _DEFAULT_READER
-            reader = construct(
-                bucket=item.bucket, key=item.key, get_object_info=fetched.get_object_info, get_stream=fetched
-            )
-        sample = self._transform(reader)
-        return (sample, item.label) if isinstance(item, LabelledItem) else sample
+        if self._places and (tensor := tensor_behind(fetched.whole)) is not None:
+            return TensorReader(item.bucket, item.key, tensor)
+        construct = self._reader_constructor or _DEFAULT_READER
+        return construct(bucket=item.bucket, key=item.key, get_object_info=fetched.get_object_info, get_stream=fetched)

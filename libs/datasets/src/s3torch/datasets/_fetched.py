@@ -84,6 +84,12 @@ class FetchedObject:
         """The object's size in bytes, if the fetch told it."""
         return None if self._fetched is None else self._fetched.info.size
 
+    @property
+    def whole(self) -> bytes | memoryview | None:
+        """All of the object's bytes, if they are here."""
+        fetched = self._fetched
+        return fetched.data if fetched is not None and len(fetched.data) == fetched.info.size else None
+
     def get_object_info(self) -> ObjectInfo | HeadObjectResult:
         """Return what is known of the object."""
         if self._item.object_info is not None:
@@ -107,12 +113,12 @@ class FetchedObject:
         fetched = self._fetched
         if fetched is None:
             return GetObjectStream(self, self._config, self._request(start, end, None, None))
-        info, data = fetched.info, fetched.data
-        if whole and len(data) == info.size:
+        if whole and (data := self.whole) is not None:
             return WholeObject(data)
+        info, here = fetched.info, len(fetched.data)
         stream = GetObjectStream(self, self._config, self._request(start, end, info.etag or None, info.size))
         if whole:
-            stream.prefetch([(0, len(data))])
+            stream.prefetch([(0, here)])
         return stream
 
     def start_get(self, request: GetRequest, into: Into = None) -> Transfer[GetResult]:

@@ -46,6 +46,7 @@ def _iterable_entries(workers: int, window: int, few: int | None) -> Iterator[En
     yield floor(f"sockets, {window} in flight", "floor_loader:iterable_loader", workers=workers)
     yield ours("s3torch, S3IterableDataset", "connector_loader:iterable_loader", workers=workers)
     yield ours("s3torch, S3IterableDataset, shuffled", "ours_loader:shuffled_loader", workers=workers)
+    yield also("s3torch, decode.Tensor", "ours_loader:tensor_loader", workers=workers)
     yield also("s3torch, StatefulDataLoader", "ours_loader:stateful_loader", workers=workers)
     yield original(
         "s3torchconnector, S3IterableDataset", "connector_loader:iterable_loader", objects=few, workers=workers

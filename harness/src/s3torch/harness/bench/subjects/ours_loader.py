@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from s3torch.client import S3BucketKeyData, S3Client, S3ClientConfig
-from s3torch.datasets import S3Index, S3IterableDataset, list_index
+from s3torch.datasets import S3Index, S3IterableDataset, decode, list_index
 from s3torch.datasets._order import EpochOrder
 from s3torch.harness.bench.subjects.loading import dealt_keys, epoch, read_tensor
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
@@ -13,14 +16,16 @@ from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
 _CONFIG = S3ClientConfig(force_path_style=True)
 
 
-def _dataset(task: Task, keys: list[str], *, shuffle: bool) -> S3IterableDataset:
+def _dataset(
+    task: Task, keys: list[str], *, shuffle: bool = False, transform: Callable[[Any], Any] = read_tensor
+) -> S3IterableDataset:
     index = S3Index.from_items(S3BucketKeyData(task.bucket, key) for key in keys)
     return S3IterableDataset.from_index(
         index,
         region=task.region,
         endpoint=task.endpoint,
         s3client_config=_CONFIG,
-        transform=read_tensor,
+        transform=transform,
         shuffle=shuffle,
     )
 
@@ -34,9 +39,14 @@ def shuffled_loader(task: Task) -> Subject:
     return epoch(_dataset(task, placed, shuffle=True), task)
 
 
+def tensor_loader(task: Task) -> Subject:
+    """One epoch of samples that are received as tensors, which may be written to, where the others wrap `bytes`."""
+    return epoch(_dataset(task, dealt_keys(task), transform=decode.Tensor()), task)
+
+
 def stateful_loader(task: Task) -> Subject:
     """One epoch through torchdata's loader, which asks for the state after every batch."""
-    return epoch(_dataset(task, dealt_keys(task), shuffle=False), task, StatefulDataLoader)
+    return epoch(_dataset(task, dealt_keys(task)), task, StatefulDataLoader)
 
 
 def listing(task: Task) -> Subject:

@@ -12,6 +12,7 @@ from s3torch.client import parse_s3_uri
 from s3torch.datasets.decode._data import Json, Numpy, Raw, Safetensors, Text, TorchLoad
 from s3torch.datasets.decode._decoder import Decode, DecodeError, Readable, name_of
 from s3torch.datasets.decode._image import Image
+from s3torch.datasets.decode._placing import Allocate, Placing, allocate_for
 
 __all__ = ["ByExtension", "Compose", "FolderLabel", "WithLabel"]
 
@@ -27,7 +28,7 @@ _USUAL: Mapping[str, Decode] = MappingProxyType(
 )
 
 
-class ByExtension:
+class ByExtension(Placing):
     """Decodes by what the name ends in, an object's key or each field of a tar sample.
 
     Extensions are compared in lower case, the longest first: of ``a.seg.png`` it tries ``seg.png``, then ``png``. What
@@ -46,7 +47,7 @@ class ByExtension:
                 raise TypeError(f"the decoder of {name!r} must be callable, got {type(each).__name__}")
         self._decoders: dict[str, Decode] = {**(_USUAL if usual else {}), **given}
 
-    def __call__(self, sample: Readable | dict[str, Any]) -> Any:
+    def __call__(self, sample: Readable | dict[str, Any], /) -> Any:
         """Decode an object's reader, or the fields of a tar sample.
 
         Args:
@@ -59,12 +60,19 @@ class ByExtension:
             DecodeError: The bytes are not what the name says.
         """
         if not isinstance(sample, dict):
-            return self._decoder_of(sample.key.rpartition("/")[2].partition(".")[2])(sample)
+            return self._decoder_of_object(sample.key)(sample)
         where, key = sample.get("__url__", ""), sample.get("__key__", "")
         return {
             name: value if name.startswith("_") else self._decoder_of(name)(_Field(value, where, f"{key}.{name}"))
             for name, value in sample.items()
         }
+
+    def allocate_for(self, key: str) -> Allocate | None:
+        """Ask the decoder of such a name."""
+        return allocate_for(self._decoder_of_object(key), key)
+
+    def _decoder_of_object(self, key: str) -> Decode:
+        return self._decoder_of(key.rpartition("/")[2].partition(".")[2])
 
     def _decoder_of(self, extensions: str) -> Decode:
         rest = extensions.lower()
@@ -85,7 +93,7 @@ class _Field(io.BytesIO):
 
 
 @dataclass(frozen=True, slots=True)
-class Compose:
+class Compose(Placing):
     """A decoder, and functions that its sample goes through, one after the other.
 
     Args:
@@ -103,7 +111,11 @@ class Compose:
         object.__setattr__(self, "decoder", decoder)
         object.__setattr__(self, "functions", functions)
 
-    def __call__(self, reader: Any) -> Any:
+    def allocate_for(self, key: str) -> Allocate | None:
+        """Ask the decoder."""
+        return allocate_for(self.decoder, key)
+
+    def __call__(self, reader: Any, /) -> Any:
         """Return what the last function returns."""
         sample = self.decoder(reader)
         for function in self.functions:
@@ -112,7 +124,7 @@ class Compose:
 
 
 @dataclass(frozen=True, slots=True)
-class WithLabel:
+class WithLabel(Placing):
     """Pairs of a sample and its label, which is made of the object's key.
 
     Args:
@@ -123,7 +135,11 @@ class WithLabel:
     decoder: Decode
     label: Callable[[str], Any]
 
-    def __call__(self, reader: Readable) -> tuple[Any, Any]:
+    def allocate_for(self, key: str) -> Allocate | None:
+        """Ask the decoder."""
+        return allocate_for(self.decoder, key)
+
+    def __call__(self, reader: Readable, /) -> tuple[Any, Any]:
         """Return sample and label."""
         try:
             label = self.label(reader.key)

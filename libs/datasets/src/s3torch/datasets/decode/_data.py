@@ -13,6 +13,7 @@ import torch
 
 from s3torch.datasets.decode._decoder import Decoder, Readable, require
 from s3torch.datasets.decode._memory import new_tensor
+from s3torch.datasets.decode._placing import Allocate, TensorReader
 
 __all__ = ["Json", "Numpy", "Raw", "Safetensors", "Tensor", "Text", "TorchLoad"]
 
@@ -30,27 +31,51 @@ class Raw(Decoder[bytes]):
 
 @dataclass(frozen=True, slots=True)
 class Tensor(Decoder[torch.Tensor]):
-    """The bytes as a one-dimensional tensor of uint8, filled without a `bytes` object between.
+    """The bytes as a one-dimensional tensor of uint8.
+
+    Datasets that fetch ahead receive small objects straight into it, from the socket; large ones are read into it in
+    parallel parts. Nothing is copied in between.
 
     Args:
         shared: Put it into shared memory, so that a ``DataLoader`` worker hands it on without copying it again. Worth
             it where batches are not stacked into one tensor (``batch_size=None``); each such tensor takes a file
             descriptor while it lives, where descriptors are how torch shares memory.
+        pinned: Put it into memory from which an accelerator copies while the processor goes on
+            (``tensor.to(device, non_blocking=True)``). Ordinary memory where there is no accelerator, and in
+            ``DataLoader`` workers: they are to leave it alone, and the loader's own ``pin_memory`` is for them.
+
+    Raises:
+        ValueError: Both are wanted.
     """
 
     shared: bool = False
+    pinned: bool = False
 
     what = "bytes"
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be had."""
+        if self.shared and self.pinned:
+            raise ValueError("decode.Tensor can be shared or pinned, not both")
+
+    def allocate_for(self, key: str) -> Allocate:  # noqa: ARG002  # the same for all
+        """Return what makes its memory."""
+        return self._allocate
+
     def decode(self, reader: Readable) -> torch.Tensor:
         """Return the bytes as a tensor that owns its memory."""
+        if isinstance(reader, TensorReader):
+            return reader.tensor
         start = reader.tell()
         size = reader.seek(0, io.SEEK_END) - start
         reader.seek(start)
-        tensor = new_tensor(size, torch.uint8, shared=self.shared)
+        tensor = self._allocate(size)
         if (filled := reader.readinto(tensor.numpy().data)) != size:
             raise EOFError(f"{filled} bytes of {size}")
         return tensor
+
+    def _allocate(self, size: int) -> torch.Tensor:
+        return new_tensor(size, torch.uint8, shared=self.shared, pinned=self.pinned)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 from s3torch.client import S3Exception
+from s3torch.datasets.decode._placing import Placing
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -54,13 +55,13 @@ class DecodeError(ValueError):
     """An object's bytes are not what the decoder reads; the cause is kept."""
 
 
-class Decoder(ABC, Generic[T_co]):
+class Decoder(Placing, Generic[T_co]):
     """Makes a sample of a reader's bytes. Subclasses say how in `decode`."""
 
     what: str
     """What it reads, as its errors say: ``JSON``, ``an image``."""
 
-    def __call__(self, reader: Readable) -> T_co:
+    def __call__(self, reader: Readable, /) -> T_co:
         """Decode all that a reader holds.
 
         Args:
