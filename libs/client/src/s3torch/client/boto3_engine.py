@@ -21,6 +21,7 @@ from s3torch.client._xml_text import is_xml_text
 from s3torch.client.answers import check_answer, place, range_header
 from s3torch.client.counts import RequestCounts
 from s3torch.client.errors import AccessDeniedError, ProtocolError, RegionError, S3Exception, ThrottledError
+from s3torch.client.paging import next_mark
 from s3torch.client.protocols import Body, EngineContext, Into
 from s3torch.client.transfers import SLOWEST, DoneTransfer, ListsAtOnce, run_now, too_slow
 from s3torch.client.values import (
@@ -140,7 +141,8 @@ class Boto3Engine(ListsAtOnce):
             ],
             [item["Prefix"] for item in answer.get("CommonPrefixes", ())],
         )
-        return page, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+        is_truncated, token = bool(answer.get("IsTruncated")), answer.get("NextContinuationToken")
+        return page, next_mark(is_truncated, token, operation="ListObjectsV2", bucket=bucket, prefix=prefix)
 
     def start_put(self, bucket: str, key: str, body: Body, options: PutOptions) -> DoneTransfer[PutResult]:
         """Do one PUT."""
@@ -230,7 +232,8 @@ class Boto3Engine(ListsAtOnce):
             UploadInfo(item["Key"], item["UploadId"], _seconds(item.get("Initiated")))
             for item in answer.get("Uploads", ())
         ]
-        return page, page[-1] if page and answer.get("IsTruncated") else None
+        is_truncated, last = bool(answer.get("IsTruncated")), page[-1] if page else None
+        return page, next_mark(is_truncated, last, operation="ListMultipartUploads", bucket=bucket, prefix=prefix)
 
     def delete(self, bucket: str, key: str) -> None:
         """Delete one object; one that is not there is no error."""

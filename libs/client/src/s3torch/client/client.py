@@ -11,6 +11,7 @@ from s3torch.client.config import S3ClientConfig
 from s3torch.client.copying import copy_object
 from s3torch.client.engines import make_engine
 from s3torch.client.errors import S3Exception
+from s3torch.client.paging import Paging
 from s3torch.client.parallel import read_into, read_range
 from s3torch.client.protocols import Engine, EngineContext
 from s3torch.client.stream import GetObjectStream
@@ -269,7 +270,8 @@ class S3Client:
             start_after: Only keys after this one.
 
         Returns:
-            An iterator of pages.
+            An iterator of pages. It raises `ProtocolError` rather than give a page again, or leave out the rest, where
+            the store does not say rightly how the list goes on.
         """
         _check_bucket(bucket)
         for name, value in (("prefix", prefix), ("delimiter", delimiter)):
@@ -282,11 +284,13 @@ class S3Client:
     def _pages(
         self, bucket: str, prefix: str, delimiter: str, max_keys: int, start_after: str | None
     ) -> Iterator[ListObjectResult]:
+        paging: Paging[str] = Paging("ListObjectsV2", bucket, prefix)
         token: str | None = None
         while True:
             page, token = self.engine.list_page(
                 bucket, prefix, delimiter=delimiter, max_keys=max_keys, token=token, start_after=start_after
             )
+            token = paging.turn(token, page.object_info[0].key if page.object_info else None)
             yield page
             if token is None:
                 return
@@ -364,15 +368,17 @@ class S3Client:
             prefix: Only those of keys that begin so.
 
         Returns:
-            An iterator of the uploads; each page is fetched when asked for.
+            An iterator of the uploads; each page is fetched when asked for, and checked as those of `list_objects`.
         """
         _check_bucket(bucket)
         return self._uploads(bucket, prefix)
 
     def _uploads(self, bucket: str, prefix: str) -> Iterator[UploadInfo]:
+        paging: Paging[UploadInfo] = Paging("ListMultipartUploads", bucket, prefix)
         after: UploadInfo | None = None
         while True:
             page, after = self.engine.list_uploads(bucket, prefix, after=after)
+            after = paging.turn(after, page[0] if page else None)
             yield from page
             if after is None:
                 return

@@ -121,13 +121,17 @@ class Lists(Protocol):
     def start_list_page(
         self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
     ) -> Transfer[ListPage]:
-        """Start to ask for one page."""
+        """Start to ask for one page: the one that `list_page` returns, in columns.
+
+        Raises nothing that the store says; `Transfer.result` does. Whoever follows a listing's pages lets `Paging`
+        look at each.
+        """
         ...
 
     def list_page(
         self, bucket: str, prefix: str, *, delimiter: str, max_keys: int, token: str | None, start_after: str | None
     ) -> tuple[ListObjectResult, str | None]:
-        """Return one page, and the token of the next or None."""
+        """Return one page, and the token of the next or None; `next_mark` tells it from what the store says."""
         ...
 
 

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 
 from s3torch.client.direct.times import parse_iso_time
 from s3torch.client.errors import ProtocolError
+from s3torch.client.paging import next_mark
 from s3torch.client.values import DeleteError, ListObjectResult, ObjectInfo, PartResult, RestoreStatus, UploadInfo
 
 __all__ = [
@@ -74,7 +75,7 @@ def parse_list(body: bytes) -> tuple[ListObjectResult, str | None]:
         )
         for entry in root.iterfind("Contents")
     ]
-    return ListObjectResult(objects, _common_prefixes(root, is_encoded)), _list_token(root)
+    return ListObjectResult(objects, _common_prefixes(root, is_encoded)), _list_token(root, is_encoded)
 
 
 class ListFrame(NamedTuple):
@@ -100,7 +101,7 @@ def parse_list_frame(body: bytes, mark: str) -> ListFrame | None:
     root, is_encoded = _list_root(body)
     if sum(child.tag == mark for child in root) != 1:
         return None
-    return ListFrame(is_encoded, _common_prefixes(root, is_encoded), _list_token(root))
+    return ListFrame(is_encoded, _common_prefixes(root, is_encoded), _list_token(root, is_encoded))
 
 
 def _list_root(body: bytes) -> tuple[ET.Element, bool]:
@@ -119,13 +120,13 @@ def _common_prefixes(root: ET.Element, is_encoded: bool) -> list[str]:
     return [_name(entry, "Prefix", is_encoded) for entry in root.iterfind("CommonPrefixes")]
 
 
-def _list_token(root: ET.Element) -> str | None:
-    if root.findtext("IsTruncated") != "true":
-        return None
-    token = root.findtext("NextContinuationToken")
-    if not token:
-        raise ProtocolError("the list goes on but does not say where")
-    return token
+def _list_token(root: ET.Element, is_encoded: bool) -> str | None:
+    return next_mark(
+        root.findtext("IsTruncated") == "true",
+        root.findtext("NextContinuationToken"),
+        operation="ListObjectsV2",
+        prefix=_name(root, "Prefix", is_encoded),
+    )
 
 
 def parse_uploads(body: bytes) -> tuple[list[UploadInfo], UploadInfo | None]:
@@ -149,11 +150,12 @@ def parse_uploads(body: bytes) -> tuple[list[UploadInfo], UploadInfo | None]:
         )
         for entry in root.iterfind("Upload")
     ]
-    if root.findtext("IsTruncated") != "true":
-        return uploads, None
-    if not uploads:
-        raise ProtocolError("the list of uploads goes on but does not say where")
-    return uploads, uploads[-1]
+    return uploads, next_mark(
+        root.findtext("IsTruncated") == "true",
+        uploads[-1] if uploads else None,
+        operation="ListMultipartUploads",
+        prefix=_name(root, "Prefix", is_encoded),
+    )
 
 
 def _size(text: str | None) -> int:
