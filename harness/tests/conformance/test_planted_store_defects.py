@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from harness.tests.conformance.holding import Good, hold
 from hypothesis import Phase, settings
 
 from s3torch.client import (
@@ -20,21 +20,14 @@ from s3torch.client import (
     PartResult,
     PutOptions,
     PutResult,
-    S3Client,
-    S3ClientConfig,
     S3Exception,
 )
-from s3torch.client.memory import MemoryEngine, MemoryStore
 from s3torch.client.transfers import DoneTransfer
-from s3torch.harness.conformance import MemoryArrangement, StoreConformance, _store_model, law_settings
+from s3torch.harness.conformance import StoreConformance, _store_model, law_settings
 
 pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("in_continuous_integration")]
 
 MIB = 1024 * 1024
-
-
-class Good(MemoryEngine):
-    """Obeys all laws."""
 
 
 class IgnoresETags(Good):
@@ -423,33 +416,6 @@ BROKEN: list[tuple[type[Good], Callable[..., None], tuple[Any, ...]]] = [
     (ClosesForGood, LAWS.test_a_closed_client_opens_again, ()),
     (KeepsOneAnswerForAll, LAWS.test_get_many_keeps_the_order, ()),
 ]
-
-
-def hold(law: Callable[..., None], engine: type[Good], arguments: tuple[Any, ...]) -> str | None:
-    """Hold an engine to a law; return what it finds."""
-    endpoint = f"memory://{uuid.uuid4().hex}"
-    store = MemoryStore.named(endpoint)
-    arrangement = MemoryArrangement(store)
-
-    def connect(*, endpoint: str | None = endpoint, **options: Any) -> S3Client:
-        return S3Client("us-east-1", endpoint=endpoint, s3client_config=S3ClientConfig(engine=engine, **options))
-
-    supplied = {
-        "arrangement": arrangement,
-        "bucket": arrangement.create_bucket(),
-        "client": connect(),
-        "connect": connect,
-    }
-    code = law.__func__.__code__  # type: ignore[attr-defined]  # of a bound method
-    names = code.co_varnames[1 : code.co_argcount]
-    values = iter(arguments)
-    try:
-        law(**{name: supplied[name] if name in supplied else next(values) for name in names})
-    except BaseException as error:  # noqa: BLE001  # a failed assertion, or what pytest.raises raises
-        return repr(error)
-    finally:
-        store.clear()
-    return None
 
 
 def test_the_good_one_holds_the_model() -> None:

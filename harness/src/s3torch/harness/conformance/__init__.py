@@ -16,6 +16,7 @@ for _name in (
         "_store_model",
         "_store_reads",
         "_store_sharing",
+        "_store_started_lists",
         "_store_writes",
         "dcp",
     ),

@@ -6,12 +6,13 @@ from s3torch.harness.conformance._store_lists import ListLaws
 from s3torch.harness.conformance._store_model import ModelLaws
 from s3torch.harness.conformance._store_reads import ReadLaws
 from s3torch.harness.conformance._store_sharing import SharingLaws
+from s3torch.harness.conformance._store_started_lists import StartedListLaws
 from s3torch.harness.conformance._store_writes import WriteLaws
 
 __all__ = ["StoreConformance"]
 
 
-class StoreConformance(ReadLaws, ListLaws, WriteLaws, SharingLaws, ModelLaws):
+class StoreConformance(ReadLaws, ListLaws, StartedListLaws, WriteLaws, SharingLaws, ModelLaws):
     """Tests that an engine obeys the laws of its protocols, through `S3Client`.
 
     Subclass it in a test module and supply two fixtures; pytest runs the rest::
