@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
+
+# Every run tries the same examples, so that a change is never refused for what an earlier one brought; how long an
+# example takes says more of the machine than of the code, and hangs end by the test's own time limit.
+settings.register_profile("s3torch", derandomize=True, deadline=None, print_blob=True)
+# For who looks for more: `pytest --hypothesis-profile=explore` tries others each time.
+settings.register_profile("explore", derandomize=False, deadline=None, print_blob=True)
+settings.load_profile("s3torch")
+
 
 def pytest_configure() -> None:
     """Let SIGINT arrive where a shell has started the run in the background.
