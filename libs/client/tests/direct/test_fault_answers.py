@@ -28,6 +28,7 @@ from s3torch.client import (
     RegionError,
     S3Client,
     S3Exception,
+    S3TimeoutError,
     ServerError,
     ThrottledError,
 )
@@ -84,7 +85,7 @@ def test_errors_that_last_are_raised_at_once_and_say_everything(
     make_client: MakeClient, status: int, code: str, kind: type[S3Exception], parent: type[Exception]
 ) -> None:
     with ScriptedServer(error_answer(status, code)) as server:
-        with within(5), pytest.raises(kind) as caught:
+        with within(15), pytest.raises(kind) as caught:
             get(make_client(server.endpoint))
         assert len(server.requests) == 1
     error = caught.value
@@ -98,7 +99,7 @@ def test_errors_that_last_are_raised_at_once_and_say_everything(
 
 def test_answers_to_head_are_judged_by_their_status(make_client: MakeClient) -> None:
     for status, kind in ((404, ObjectNotFoundError), (403, AccessDeniedError), (400, S3Exception)):
-        with ScriptedServer(error_answer(status)) as server, within(5), pytest.raises(kind):
+        with ScriptedServer(error_answer(status)) as server, within(15), pytest.raises(kind):
             make_client(server.endpoint).head_object("bucket", "key")
 
 
@@ -106,7 +107,7 @@ def test_answers_to_head_are_judged_by_their_status(make_client: MakeClient) -> 
 def test_errors_without_a_document_are_judged_by_their_status(make_client: MakeClient, body: bytes) -> None:
     with ScriptedServer(lambda request, wire: wire.respond(404, body)) as server:
         client = make_client(server.endpoint)
-        with within(5), pytest.raises(ObjectNotFoundError):
+        with within(15), pytest.raises(ObjectNotFoundError):
             get(client)
 
 
@@ -118,14 +119,14 @@ def test_errors_without_a_document_are_judged_by_their_status(make_client: MakeC
 )
 def test_an_error_that_passes_is_retried(make_client: MakeClient, status: int, code: str) -> None:
     with ScriptedServer(in_turn(error_answer(status, code), object_answer(DATA))) as server:
-        with within(8):
+        with within(15):
             assert get(make_client(server.endpoint)) == DATA
         assert len(server.requests) == 2
 
 
 def test_a_store_that_fails_for_ever_is_an_error(make_client: MakeClient) -> None:
     with ScriptedServer(error_answer(500, "InternalError")) as server:
-        with within(8), pytest.raises(ServerError, match="after 4 attempts") as caught:
+        with within(15), pytest.raises(ServerError, match="after 4 attempts") as caught:
             get(make_client(server.endpoint, max_attempts=4))
         assert len(server.requests) == 4
     assert caught.value.is_retryable
@@ -134,7 +135,7 @@ def test_a_store_that_fails_for_ever_is_an_error(make_client: MakeClient) -> Non
 @pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (503, ""), (429, "TooManyRequests")])
 def test_a_store_that_throttles_for_ever_is_an_error(make_client: MakeClient, status: int, code: str) -> None:
     with ScriptedServer(error_answer(status, code)) as server:
-        with within(8), pytest.raises(ThrottledError, match="after 3 attempts"):
+        with within(15), pytest.raises(ThrottledError, match="after 3 attempts"):
             get(make_client(server.endpoint, max_attempts=3))
         assert len(server.requests) == 3
 
@@ -147,7 +148,7 @@ def test_the_store_says_how_long_to_wait(make_client: MakeClient) -> None:
         times.append(time.monotonic())
         store(request, wire)
 
-    with ScriptedServer(answer) as server, within(8):
+    with ScriptedServer(answer) as server, within(15):
         assert get(make_client(server.endpoint)) == DATA
     assert times[1] - times[0] >= 0.95
 
@@ -155,8 +156,8 @@ def test_the_store_says_how_long_to_wait(make_client: MakeClient) -> None:
 @pytest.mark.parametrize("value", ["soon", "-1", "1e9", "Fri, 31 Dec 1999 23:59:59 GMT", "", "9" * 400])
 def test_a_wait_that_cannot_be_read_is_none(make_client: MakeClient, value: str) -> None:
     script = in_turn(error_answer(500, "InternalError", headers={"Retry-After": value}), object_answer(DATA))
-    with ScriptedServer(script) as server, within(8):
-        client = make_client(server.endpoint)
+    with ScriptedServer(script) as server, within(15):
+        client = make_client(server.endpoint, operation_timeout=15.0)
         if value.isdigit():  # a wait beyond the deadline is not begun
             with pytest.raises(ServerError):
                 get(client)
@@ -165,7 +166,9 @@ def test_a_wait_that_cannot_be_read_is_none(make_client: MakeClient, value: str)
 
 
 def test_the_deadline_of_the_whole_ends_retries(make_client: MakeClient) -> None:
-    with ScriptedServer(error_answer(503, "SlowDown")) as server, within(8), pytest.raises(ThrottledError):
+    # It may fall into a pause as well as into an answer that is on its way.
+    ended = pytest.raises((ThrottledError, S3TimeoutError))
+    with ScriptedServer(error_answer(503, "SlowDown")) as server, within(15), ended:
         get(make_client(server.endpoint, max_attempts=100, operation_timeout=1.0))
 
 
@@ -173,7 +176,7 @@ def test_a_failing_store_is_not_stormed(make_client: MakeClient) -> None:
     with ScriptedServer(error_answer(500, "InternalError")) as server:
         client = make_client(server.endpoint, max_attempts=10)
         client.engine.budget.take(495)  # type: ignore[attr-defined]  # the direct engine's
-        with within(5), pytest.raises(ServerError):
+        with within(15), pytest.raises(ServerError):
             get(client)
         assert len(server.requests) == 2, "what is left pays for one retry"
 
@@ -221,7 +224,7 @@ def test_a_window_of_requests_finds_a_bucket_in_another_region(make_client: Make
 
 def test_a_region_that_does_not_help_is_an_error(make_client: MakeClient) -> None:
     with ScriptedServer(error_answer(301, headers={"x-amz-bucket-region": "eu-west-3"})) as server:
-        with within(5), pytest.raises(RegionError, match="region"):
+        with within(15), pytest.raises(RegionError, match="region"):
             get(make_client(server.endpoint))
         assert len(server.requests) == 2
 
@@ -252,7 +255,7 @@ def test_an_upload_is_redirected_with_its_body(make_client: MakeClient) -> None:
 @pytest.mark.parametrize("location", ["/elsewhere", "ftp://host/", "http://", "http://host:port/", "", "http://[::1/"])
 def test_a_redirect_to_nowhere_is_an_error(make_client: MakeClient, location: str) -> None:
     with ScriptedServer(error_answer(307, "TemporaryRedirect", headers={"Location": location})) as server:
-        with within(5), pytest.raises(S3Exception):
+        with within(15), pytest.raises(S3Exception):
             get(make_client(server.endpoint))
         assert len(server.requests) <= 3
 
@@ -262,7 +265,7 @@ def test_redirects_in_a_circle_are_an_error(make_client: MakeClient) -> None:
         wire.respond(307, b"", {"Location": f"http://{request.headers['host']}/bucket/key"})
 
     with ScriptedServer(redirect) as server:
-        with within(5), pytest.raises(RegionError):
+        with within(15), pytest.raises(RegionError):
             get(make_client(server.endpoint))
         assert len(server.requests) <= 3
 
@@ -281,7 +284,7 @@ def test_a_wrong_clock_is_corrected(make_client: MakeClient, hours: int) -> None
         ]
     assert abs((dates[0] - datetime.now(timezone.utc)).total_seconds()) < 60
     assert all(abs((date - now).total_seconds()) < 60 for date in dates[1:])
-    assert scope_of(server.requests[-1])[1] == now.strftime("%Y%m%d")
+    assert scope_of(server.requests[-1])[1] == dates[-1].strftime("%Y%m%d")
 
 
 @pytest.mark.parametrize("date", [None, "yesterday", ""])
@@ -289,7 +292,7 @@ def test_a_clock_that_cannot_be_corrected_is_an_error(make_client: MakeClient, d
     headers = {} if date is None else {"Date": date}
     with ScriptedServer(error_answer(403, "RequestTimeTooSkewed", headers=headers)) as server:
         client = make_client(server.endpoint)
-        with within(5), pytest.raises(CredentialsError, match="clock") as caught:
+        with within(15), pytest.raises(CredentialsError, match="clock") as caught:
             get(client)
     assert "clock" in (caught.value.remedy or "")
 
@@ -377,7 +380,7 @@ def test_credentials_are_renewed_before_they_expire(make_client: MakeClient, pro
 
 def test_credentials_that_stay_refused_are_an_error(make_client: MakeClient) -> None:
     with ScriptedServer(error_answer(400, "ExpiredToken")) as server:
-        with within(5), pytest.raises(CredentialsError, match="expired") as caught:
+        with within(15), pytest.raises(CredentialsError, match="expired") as caught:
             get(make_client(server.endpoint))
         assert len(server.requests) == 1, "the same keys are not sent again"
     assert "sso login" in (caught.value.remedy or "")
@@ -386,7 +389,7 @@ def test_credentials_that_stay_refused_are_an_error(make_client: MakeClient) -> 
 def test_a_program_for_credentials_that_fails_is_an_error(make_client: MakeClient, process_keys: Path) -> None:
     process_keys.write_text("not json, with a secret-value in it")
     with ScriptedServer(object_answer(DATA)) as server:
-        with within(10), pytest.raises(CredentialsError) as caught:
+        with within(15), pytest.raises(CredentialsError) as caught:
             get(make_client(server.endpoint))
         assert server.requests == []
     assert caught.value.remedy
@@ -400,7 +403,7 @@ def test_no_credentials_are_an_error_before_any_request(
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with ScriptedServer(object_answer(DATA)) as server:
-        with within(5), pytest.raises(CredentialsError, match="no credentials") as caught:
+        with within(15), pytest.raises(CredentialsError, match="no credentials") as caught:
             get(make_client(server.endpoint))
         assert server.requests == []
         for hint in ("AWS_ACCESS_KEY_ID", "unsigned"):
@@ -442,7 +445,7 @@ def test_an_upload_refused_while_it_is_sent_is_the_stores_error(make_client: Mak
         wire.read_body(1000)
         error_answer(403, "AccessDenied")(request, wire)
         if then != "keeps the connection":
-            done.wait(1)  # let the answer arrive before the reset that unread bytes cause
+            done.wait(5)  # let the answer arrive before the reset that unread bytes cause
             wire.close() if then == "hangs up" else wire.reset()
         else:
             done.wait(10)
@@ -450,7 +453,7 @@ def test_an_upload_refused_while_it_is_sent_is_the_stores_error(make_client: Mak
 
     with ScriptedServer(refuse) as server:
         client = make_client(server.endpoint, part_size=64 * 1024**2)
-        with within(8), pytest.raises(AccessDeniedError):
+        with within(15), pytest.raises(AccessDeniedError):
             client.put("bucket", "key", bytes(20_000_000))
         done.set()
         assert len(server.requests) == 1
@@ -481,7 +484,7 @@ def test_an_upload_goes_on_from_a_copy_when_its_memory_is_needed(make_client: Ma
 
     def slow(request: Request, wire: Wire) -> None:
         wire.read_body(100_000)
-        assert moved.wait(10)
+        assert moved.wait(20)
         if breaks and len(server.requests) == 1:
             wire.reset()
             return
@@ -512,7 +515,7 @@ def test_a_completion_that_turns_into_an_error_is_retried(make_client: MakeClien
     with ScriptedServer(in_turn(late, lambda request, wire: wire.respond(200, COMPLETED))) as server:
         assert complete(make_client(server.endpoint)) == '"whole-2"'
         assert len(server.requests) == 2
-    with ScriptedServer(late) as server, within(5), pytest.raises(ServerError):
+    with ScriptedServer(late) as server, within(15), pytest.raises(ServerError):
         complete(make_client(server.endpoint, max_attempts=2))
 
 
@@ -550,13 +553,13 @@ def test_a_completion_whose_answer_was_lost_is_found_done(make_client: MakeClien
 @pytest.mark.parametrize(("etag", "age_s"), [('"other"', 1), ('"whole-3"', 1), ('"whole-2"', 7200)])
 def test_a_completion_is_not_found_done_by_another_object(make_client: MakeClient, etag: str, age_s: float) -> None:
     script = in_turn(lost_answer, error_answer(404, "NoSuchUpload"), head_of(etag, age_s))
-    with ScriptedServer(script) as server, within(5), pytest.raises(ObjectNotFoundError):
+    with ScriptedServer(script) as server, within(15), pytest.raises(ObjectNotFoundError):
         complete(make_client(server.endpoint))
 
 
 def test_an_upload_that_never_was_cannot_be_completed(make_client: MakeClient) -> None:
     with ScriptedServer(error_answer(404, "NoSuchUpload")) as server:
-        with within(5), pytest.raises(ObjectNotFoundError):
+        with within(15), pytest.raises(ObjectNotFoundError):
             complete(make_client(server.endpoint))
         assert len(server.requests) == 1
 
@@ -565,7 +568,7 @@ def test_an_upload_that_never_was_cannot_be_completed(make_client: MakeClient) -
 def test_an_upload_begun_without_an_id_is_an_error(make_client: MakeClient, body: bytes) -> None:
     with ScriptedServer(lambda request, wire: wire.respond(200, body)) as server:
         client = make_client(server.endpoint)
-        with within(5), pytest.raises(ProtocolError):
+        with within(15), pytest.raises(ProtocolError):
             client.engine.create_multipart("bucket", "key", PutOptions())
 
 
@@ -614,6 +617,6 @@ def test_a_directory_bucket_is_used_through_a_session(make_client: MakeClient) -
 def test_a_directory_bucket_without_a_session_is_an_error(make_client: MakeClient) -> None:
     with ScriptedServer(error_answer(403, "AccessDenied")) as server:
         client = make_client(server.endpoint)
-        with within(5), pytest.raises(CredentialsError, match="session") as caught:
+        with within(15), pytest.raises(CredentialsError, match="session") as caught:
             client.engine.start_get(GetRequest(EXPRESS, "key")).result()
     assert "CreateSession" in str(caught.value)

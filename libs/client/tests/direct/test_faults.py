@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -104,7 +105,7 @@ def test_connections_closed_just_when_they_are_used_again_cost_no_attempt(
 def test_a_server_that_always_hangs_up_is_an_error(make_client: MakeClient) -> None:
     with ScriptedServer(hang_up) as server:
         client = make_client(server.endpoint, max_attempts=3)
-        with within(5), pytest.raises(S3ConnectionError, match="after 3 attempts") as caught:
+        with within(15), pytest.raises(S3ConnectionError, match="after 3 attempts") as caught:
             fetch(client)
         assert len(server.requests) == 3
     error = caught.value
@@ -158,7 +159,7 @@ def test_the_end_of_an_object_is_resumed(make_client: MakeClient) -> None:
 def test_an_object_that_breaks_at_every_attempt_is_an_error_and_no_byte(make_client: MakeClient) -> None:
     with ScriptedServer(object_answer(DATA, sends=[10] * 100)) as server:
         client = make_client(server.endpoint, max_attempts=4)
-        with within(5), pytest.raises(S3ConnectionError, match="after 4 attempts"):
+        with within(15), pytest.raises(S3ConnectionError, match="after 4 attempts"):
             fetch(client)
         assert [request.range for request in server.requests[1:]] == [(10 * n, len(DATA)) for n in (1, 2, 3)]
 
@@ -167,7 +168,7 @@ def test_nothing_listening_is_an_error_in_bounded_time(make_client: MakeClient) 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     client = make_client(f"http://127.0.0.1:{port}", max_attempts=3)
-    with within(5), pytest.raises(S3ConnectionError, match="nothing accepts connections") as caught:
+    with within(15), pytest.raises(S3ConnectionError, match="nothing accepts connections") as caught:
         client.head_object("bucket", "key")
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert "endpoint" in str(caught.value)
@@ -190,7 +191,7 @@ def test_a_server_that_does_not_accept_is_a_timeout(make_client: MakeClient) -> 
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         client = make_client(f"http://127.0.0.1:{listener.getsockname()[1]}", connect_timeout=0.3, max_attempts=2)
-        with within(5), pytest.raises(S3TimeoutError, match="no connection"):
+        with within(15), pytest.raises(S3TimeoutError, match="no connection"):
             client.head_object("bucket", "key")
 
 
@@ -205,8 +206,8 @@ def test_a_server_that_stops_is_left_for_a_new_connection(make_client: MakeClien
         wire.stall()
 
     with ScriptedServer(in_turn(stop, object_answer(DATA))) as server:
-        client = make_client(server.endpoint, read_timeout=0.3)
-        with within(5):
+        client = make_client(server.endpoint, read_timeout=1.0)
+        with within(15):
             assert fetch(client) == DATA
         assert server.requests[1].range == ((1000, len(DATA)) if sent == "a piece of the body" else None)
 
@@ -214,7 +215,7 @@ def test_a_server_that_stops_is_left_for_a_new_connection(make_client: MakeClien
 def test_a_server_that_always_stops_is_a_timeout(make_client: MakeClient) -> None:
     with ScriptedServer(stall) as server:
         client = make_client(server.endpoint, read_timeout=0.3, max_attempts=2)
-        with within(5), pytest.raises(S3TimeoutError, match="no byte moved") as caught:
+        with within(15), pytest.raises(S3TimeoutError, match="no byte moved") as caught:
             fetch(client)
         assert len(server.requests) == 2
         assert isinstance(caught.value, TimeoutError)
@@ -223,7 +224,7 @@ def test_a_server_that_always_stops_is_a_timeout(make_client: MakeClient) -> Non
 def test_an_upload_that_is_not_taken_is_a_timeout(make_client: MakeClient) -> None:
     with ScriptedServer(stall) as server:
         client = make_client(server.endpoint, read_timeout=0.3, max_attempts=2, part_size=64 * 1024 * 1024)
-        with within(8), pytest.raises(S3TimeoutError):
+        with within(15), pytest.raises(S3TimeoutError):
             client.put("bucket", "key", bytes(30_000_000))
 
 
@@ -236,16 +237,16 @@ def test_a_server_that_only_trickles_meets_the_deadline_of_the_whole(make_client
 
     with ScriptedServer(trickle) as server:
         client = make_client(server.endpoint, operation_timeout=1.0)
-        with within(5), pytest.raises(S3TimeoutError, match="not finished within"):
+        with within(15), pytest.raises(S3TimeoutError, match="not finished within"):
             fetch(client)
 
 
 def test_time_in_which_nobody_waits_does_not_count(make_client: MakeClient) -> None:
     with ScriptedServer(object_answer(DATA)) as server:
-        client = make_client(server.endpoint, read_timeout=0.3, operation_timeout=0.5, max_attempts=1)
+        client = make_client(server.endpoint, read_timeout=1.5, operation_timeout=2.0, max_attempts=1)
         transfer = client.engine.start_get(GetRequest("bucket", "key"))
         transfer.advance(0.1)
-        time.sleep(0.8)
+        time.sleep(2.5)
         assert transfer.result().data == DATA
         assert len(server.requests) == 1
 
@@ -263,7 +264,7 @@ def without_length(headers: dict[str, str]) -> Answer:
 
 def test_a_body_whose_end_cannot_be_known_is_refused(make_client: MakeClient) -> None:
     with ScriptedServer(without_length({})) as server:
-        with within(5), pytest.raises(ProtocolError, match="how long"):
+        with within(15), pytest.raises(ProtocolError, match="how long"):
             fetch(make_client(server.endpoint))
         assert len(server.requests) == 3
 
@@ -272,7 +273,7 @@ def test_a_body_without_length_is_held_to_the_size_that_is_known(make_client: Ma
     with ScriptedServer(without_length({})) as server:
         client = make_client(server.endpoint)
         assert fetch(client, GetRequest("bucket", "key", size=len(DATA))) == DATA
-        with within(5), pytest.raises(ProtocolError, match="bytes were announced"):
+        with within(15), pytest.raises(ProtocolError, match="bytes were announced"):
             fetch(client, GetRequest("bucket", "key", size=len(DATA) + 1))
 
 
@@ -319,7 +320,7 @@ def test_a_body_in_chunks_of_another_length_is_refused(make_client: MakeClient) 
         headers = {"ETag": '"one"', "Transfer-Encoding": "chunked", "x-amz-decoded-content-length": "7"}
         wire.send(wire.head(200, headers) + b"5\r\nhello\r\n0\r\n\r\n")
 
-    with ScriptedServer(lie) as server, within(5), pytest.raises(ProtocolError, match="7 bytes were announced"):
+    with ScriptedServer(lie) as server, within(15), pytest.raises(ProtocolError, match="7 bytes were announced"):
         fetch(make_client(server.endpoint))
 
 
@@ -327,19 +328,19 @@ def test_more_bytes_than_announced_are_refused(make_client: MakeClient) -> None:
     def lie(request: Request, wire: Wire) -> None:
         wire.send(wire.head(200, {"ETag": '"one"'}, 5) + b"hello, world")
 
-    with ScriptedServer(lie) as server, within(5), pytest.raises(ProtocolError, match="more bytes"):
+    with ScriptedServer(lie) as server, within(15), pytest.raises(ProtocolError, match="more bytes"):
         fetch(make_client(server.endpoint))
 
 
 def test_garbage_is_refused(make_client: MakeClient) -> None:
     with ScriptedServer(lambda request, wire: wire.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")) as server:
-        with within(5), pytest.raises(ProtocolError, match="malformed") as caught:
+        with within(15), pytest.raises(ProtocolError, match="malformed") as caught:
             fetch(make_client(server.endpoint))
         assert len(server.requests) == 3
     assert (caught.value.operation, caught.value.key) == ("GetObject", "key")
     assert "endpoint" in (caught.value.remedy or "")
     endless = ScriptedServer(lambda request, wire: wire.send(b"x" * 200_000))
-    with endless as server, within(5), pytest.raises(ProtocolError, match="longer than"):
+    with endless as server, within(15), pytest.raises(ProtocolError, match="longer than"):
         fetch(make_client(server.endpoint))
 
 
@@ -378,7 +379,7 @@ def test_another_range_than_asked_for_is_refused(make_client: MakeClient, answer
     with ScriptedServer(answer) as server:
         client = make_client(server.endpoint)
         memory = memoryview(bytearray(b"?" * 100))
-        with within(5), pytest.raises(ProtocolError):
+        with within(15), pytest.raises(ProtocolError):
             client.engine.start_get(GetRequest("bucket", "key", 100, 200), into=memory).result()
         assert bytes(memory) == b"?" * 100
     with ScriptedServer(in_turn(answer, object_answer(DATA))) as server:
@@ -392,7 +393,7 @@ def test_a_store_without_ranges_serves_whole_objects(make_client: MakeClient) ->
 
 def test_a_resumed_part_that_is_elsewhere_is_refused(make_client: MakeClient) -> None:
     script = in_turn(cut_answer(1000, is_reset=False), other_range(0, len(DATA)))
-    with ScriptedServer(script) as server, within(5), pytest.raises(ProtocolError):
+    with ScriptedServer(script) as server, within(15), pytest.raises(ProtocolError):
         fetch(make_client(server.endpoint))
 
 
@@ -406,7 +407,7 @@ def test_an_object_replaced_between_attempts_is_an_error(make_client: MakeClient
         replaced(request, wire)
 
     with ScriptedServer(in_turn(cut_answer(1000, is_reset=False), answer)) as server:
-        with within(5), pytest.raises(ObjectChangedError, match="replaced"):
+        with within(15), pytest.raises(ObjectChangedError, match="replaced"):
             fetch(make_client(server.endpoint))
         assert len(server.requests) == 2
 
@@ -414,7 +415,7 @@ def test_an_object_replaced_between_attempts_is_an_error(make_client: MakeClient
 def test_an_object_that_has_grown_between_attempts_is_an_error(make_client: MakeClient) -> None:
     # A store with weak ETags: the same one for another object.
     script = in_turn(cut_answer(1000, is_reset=False), object_answer(DATA + b"more"))
-    with ScriptedServer(script) as server, within(5), pytest.raises(ObjectChangedError):
+    with ScriptedServer(script) as server, within(15), pytest.raises(ObjectChangedError):
         fetch(make_client(server.endpoint))
 
 
@@ -428,7 +429,7 @@ def test_an_object_other_than_the_one_asked_for_is_an_error(make_client: MakeCli
             del request.headers["if-match"]
         store(request, wire)
 
-    with ScriptedServer(answer) as server, within(5), pytest.raises(ObjectChangedError):
+    with ScriptedServer(answer) as server, within(15), pytest.raises(ObjectChangedError):
         fetch(make_client(server.endpoint), GetRequest("bucket", "key", etag='"one"'))
 
 
@@ -472,7 +473,7 @@ def test_a_wrong_checksum_is_not_held_against_the_next_answer(make_client: MakeC
 
 def test_bytes_that_stay_damaged_are_an_error(make_client: MakeClient) -> None:
     with ScriptedServer(object_answer(DATA, headers={"x-amz-checksum-crc32": "AAAAAA=="})) as server:
-        with within(5), pytest.raises(ChecksumError, match="crc32"):
+        with within(15), pytest.raises(ChecksumError, match="crc32"):
             fetch(make_client(server.endpoint, max_attempts=3))
         assert len(server.requests) == 3
 
@@ -504,24 +505,28 @@ def test_checksums_that_say_nothing_of_the_bytes_are_ignored(make_client: MakeCl
 
 
 def test_a_consumer_slower_than_the_servers_patience_gets_every_byte(make_client: MakeClient) -> None:
-    big = random.Random(3).randbytes(6_000_000)  # more than the sockets' buffers hold
+    big = random.Random(3).randbytes(12_000_000)  # more than the sockets' buffers hold
     store = object_answer(big)
+    hung_up = threading.Event()
 
     def impatient(request: Request, wire: Wire) -> None:
-        wire.sock.settimeout(0.2)
+        wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        wire.sock.settimeout(1.0)
         try:
             store(request, wire)
         except TimeoutError:
             wire.close()
+            hung_up.set()
             return
-        wire.sock.settimeout(0.2)  # idle connections are not kept for longer, either
+        wire.sock.settimeout(1.0)  # idle connections are not kept for longer, either
 
     with ScriptedServer(impatient) as server:
-        client = make_client(server.endpoint, max_attempts=10, window=4)
+        client = make_client(server.endpoint, max_attempts=30, window=4)
         results = client.get_many([GetRequest("bucket", str(number)) for number in range(6)])
         for result in results:
             assert result.data == big
-            time.sleep(0.5)
+            hung_up.wait(2.5)
+    assert hung_up.is_set()
 
 
 def test_an_abandoned_iterator_leaves_no_connection_in_flight(make_client: MakeClient) -> None:
@@ -540,7 +545,7 @@ def test_an_abandoned_iterator_leaves_no_connection_in_flight(make_client: MakeC
         client = make_client(server.endpoint)
         results = client.get_many([GetRequest("bucket", str(number)) for number in range(8)])
         assert next(results).data == DATA
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while len(server.requests) < 8 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert server.open_connections == 8

@@ -28,7 +28,7 @@ class Dns:
             return self._system(host, port, **options)
         self.asked.append((host, port))
         if self.block is not None:
-            self.block.wait(20)
+            self.block.wait(60)
         if self.error is not None:
             raise self.error
         found = []
@@ -95,7 +95,7 @@ def test_an_answer_that_does_not_come_is_a_timeout(monkeypatch: pytest.MonkeyPat
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"store\.example"):
         Resolver().resolve("store.example", 443, 0.1)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     dns.block.set()
 
 

@@ -385,11 +385,16 @@ def test_an_interrupt_at_any_moment_leaves_a_client_that_works(make_client: Make
                 else:
                     list(client.get_many(requests, window=3))
 
+            def seconds() -> float:
+                started = time.monotonic()
+                work()
+                return time.monotonic() - started
+
             work()
-            started = time.monotonic()
-            work()
-            usual = time.monotonic() - started
-            for _ in range(40):
+            usual = min(seconds() for _ in range(5))
+            tries = 0
+            while tries < 40 or (interrupted < 5 and tries < 1000):
+                tries += 1
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0001, usual))
                 try:
                     is_armed = True
@@ -430,5 +435,5 @@ def test_ctrl_c_in_the_middle_of_a_transfer_is_raised_at_once(make_client: MakeC
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             client.read("bucket", "slow")
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert fetch(client) == DATA
