@@ -76,6 +76,11 @@ class Place:
     events: list[str] = field(default_factory=list)
     engines: list[RecordingEngine] = field(default_factory=list)
 
+    @property
+    def asked(self) -> list[str]:
+        """What was begun and ended; how often it was driven in between is a matter of how fast the machine is."""
+        return [event for event in self.events if not event.startswith("advance")]
+
     def engine(self, context: EngineContext) -> RecordingEngine:
         self.engines.append(RecordingEngine(context, self.store, self.events))
         return self.engines[-1]

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, SequentialSampler, Subset, random_split
 
 from s3torch.client import (
@@ -243,7 +244,7 @@ def test_batches_lose_only_what_was_skipped(memory: Place, workers: int) -> None
 def test_splits_and_samplers_keep_batches_together(memory: Place, workers: int) -> None:
     dataset = make(S3MapDataset, memory, transform=read, on_error="skip", transform_workers=workers)
     assert numbers(DataLoader(Subset(dataset, [7, 5, 2]), batch_size=3, collate_fn=list)) == [["06", "02"]]
-    parts = random_split(dataset, [6, 7])
+    parts = random_split(dataset, [6, 7], torch.Generator().manual_seed(0))
     seen = [numbers(DataLoader(part, batch_size=4, collate_fn=list)) for part in parts]
     assert sorted(one for batches in seen for batch in batches for one in batch) == KEYS
     ranks: list[Any] = [DistributedSampler(dataset, 2, rank, shuffle=False) for rank in range(2)]
@@ -280,13 +281,17 @@ def our_threads() -> list[threading.Thread]:
 def test_transforms_overlap_and_stay_in_order(style: type[Dataset], memory: Place) -> None:
     running = most = 0
     lock = threading.Lock()
+    together = threading.Barrier(4, timeout=30)  # passes only if four threads transform at once
 
     def slow(reader: S3Reader) -> str:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.03 if reader.key.endswith(("0", "4")) else 0.01)
+        if reader.key in KEYS[:4]:
+            together.wait()
+        if reader.key.endswith(("0", "4")):  # the first is not the first to end
+            time.sleep(0.03)
         with lock:
             running -= 1
         return read(reader)

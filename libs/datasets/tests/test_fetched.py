@@ -52,7 +52,7 @@ def test_streams_of_what_is_here_send_nothing(memory: Place, known: bool) -> Non
     assert buffer == DATA[100:150]
     assert fetched.get_object_info().size == len(DATA)
     assert fetched.get_object_info().etag == memory.store.find(memory.bucket, "key").etag
-    assert memory.events == ["get key"]
+    assert memory.asked == ["get key"]
 
 
 def test_a_whole_read_hands_out_the_bytes_that_arrived(memory: Place) -> None:
@@ -88,7 +88,7 @@ def test_large_reads_of_what_is_here_are_filled_in_place(memory: Place) -> None:
     stream = fetched(1)
     assert stream.readinto(buffer) == len(buffer)
     assert buffer == data[1:]
-    assert memory.events == ["get key"]
+    assert memory.asked == ["get key"]
 
 
 def test_the_rest_of_a_large_object_comes_from_the_store(memory: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
 import shutil
@@ -45,6 +46,7 @@ def _private() -> int:
 
 
 def _use(index: S3Index, answer: Any) -> None:
+    gc.disable()  # a collection in a fork writes to all that it has from its parent
     last = list(index[:2000])[-1]  # what else it takes to use one, a forked process's share of its parent's memory
     before = _private()
     for item in index:

@@ -48,12 +48,12 @@ def test_it_lists_once_when_first_asked(dataset: S3MapDataset, memory: Place) ->
 def test_one_item_is_one_request(dataset: S3MapDataset, memory: Place) -> None:
     dataset[3]
     dataset[3]
-    assert memory.events == ["get 03", "get 03"]
+    assert memory.asked == ["get 03", "get 03"]
 
 
 def test_a_batch_is_fetched_at_once_and_in_order(dataset: S3MapDataset, memory: Place) -> None:
     assert dataset.__getitems__([7, 1, -1, 1]) == [OBJECTS[key] for key in ("07", "01", "09", "01")]
-    assert memory.events == ["get 07", "get 01", "get 09", "get 01"]
+    assert memory.asked == ["get 07", "get 01", "get 09", "get 01"]
     assert dataset.__getitems__([]) == []
     with pytest.raises(IndexError):
         dataset.__getitems__([0, 99])
@@ -85,7 +85,7 @@ def test_a_batch_whose_transform_fails_leaves_nothing_in_flight(memory: Place) -
     )
     with pytest.raises(ZeroDivisionError, match="05"):
         dataset.__getitems__([5, 6, 7])
-    assert memory.events[-2:] == ["cancel 06", "cancel 07"]
+    assert memory.asked[-2:] == ["cancel 06", "cancel 07"]
 
 
 def test_a_data_loader_takes_batches_also_through_a_subset(dataset: S3MapDataset, memory: Place) -> None:
@@ -93,7 +93,7 @@ def test_a_data_loader_takes_batches_also_through_a_subset(dataset: S3MapDataset
     assert batches == [list(OBJECTS.values())[first : first + 4] for first in (0, 4, 8)]
     memory.events.clear()
     assert list(DataLoader(Subset(dataset, [2, 4]), batch_size=2)) == [[OBJECTS["02"], OBJECTS["04"]]]
-    assert memory.events == ["get 02", "get 04"]
+    assert memory.asked == ["get 02", "get 04"]
 
 
 class Labelled(S3MapDataset):

@@ -138,13 +138,16 @@ def test_cycles_are_those_of_a_random_permutation() -> None:
 
 def test_a_place_costs_a_tenth_of_a_microsecond() -> None:
     order = EpochOrder(100_000_000, 3)
-    places = [np.arange(start, start + 4096) for start in range(0, 4096 * 20, 4096)]
-    seconds = []
+    places = [np.arange(start, start + 4096) for start in range(0, 4096 * 100, 4096)]
+    seconds, usual = [], []
     for block in places:
         began = time.perf_counter()
         order.at(block)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) / 4096 < 200e-9  # 40 ns on the machine it was written on
+        between = time.perf_counter()
+        np.remainder(block, 1009)  # how fast the machine is: 2 ns each where the order takes 32
+        seconds.append(between - began)
+        usual.append(time.perf_counter() - between)
+    assert min(seconds) < 90 * min(usual)
 
 
 @pytest.mark.parametrize(

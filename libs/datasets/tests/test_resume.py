@@ -126,9 +126,9 @@ def test_a_shuffled_order_is_fetched_ahead(make: Make, memory: Place) -> None:
     order = list(dataset)
     memory.events.clear()
     source = iter(dataset)
-    assert memory.events == []
+    assert memory.asked == []
     next(source)
-    assert memory.events[:4] == [f"get {key}" for key in order[:4]]
+    assert memory.asked[:4] == [f"get {key}" for key in order[:4]]
 
 
 def test_without_options_nothing_is_requested_and_nothing_changes(make: Make, memory: Place) -> None:

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -176,18 +177,32 @@ def test_time_waited_and_retries_are_counted() -> None:
 
 
 def test_counting_costs_less_than_a_hundredth_of_an_object() -> None:
-    # An object costs the client some 60 microseconds.
+    # An object costs the client some 60 microseconds where a call that adds up three attributes costs 0.1, and more
+    # where that costs more: a slow machine is no reason to fail.
     meter = Meter()
     session = meter.begin(None)
-    best = 1.0
-    for _ in range(7):
-        start = time.perf_counter()
-        for _ in itertools.repeat(None, 10_000):
-            session.made()
-        best = min(best, (time.perf_counter() - start) / 10_000)
+    yardstick = _Yardstick()
+    counting, adding = ([_seconds_of(call) for _ in range(20)] for call in (session.made, yardstick.add))
     session.close()
-    assert best < 0.6e-6
-    assert meter.read().objects == 70_000
+    assert min(counting) < 6 * min(adding)
+    assert meter.read().objects == 20 * 10_000
+
+
+class _Yardstick:
+    def __init__(self) -> None:
+        self.a = self.b = self.c = 0
+
+    def add(self) -> None:
+        self.a += 1
+        self.b += 1
+        self.c += 1
+
+
+def _seconds_of(call: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    for _ in itertools.repeat(None, 10_000):
+        call()
+    return time.perf_counter() - start
 
 
 # ---------------------------------------------------------------------------------------------------------------- bars
