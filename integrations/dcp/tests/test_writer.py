@@ -7,7 +7,6 @@ import inspect
 import io
 import pickle
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -404,10 +403,17 @@ def test_an_asynchronous_save_takes_the_state_of_its_call(place: Place, tmp_path
     assert_same(load_stock(place.download(tmp_path), small_state(1)), small_state(1))
 
 
+def wait_for_end(threads: set[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
 def test_one_writer_saves_again_and_again_in_the_background(place: Place, tmp_path: Path) -> None:
     writer = place.writer()
     state = small_state(1)
     memory = set()
+    before = set(threading.enumerate())
     for step in range(4):
         state["weight"].fill_(step)
         with quiet():
@@ -415,7 +421,7 @@ def test_one_writer_saves_again_and_again_in_the_background(place: Place, tmp_pa
             memory |= {tensor.data_ptr() for tensor in writer._copier._last.values()}
             state["weight"].fill_(-1)
             cast("Any", future).result(timeout=60)
-            time.sleep(0.1)  # the thread that has saved ends
+            wait_for_end(set(threading.enumerate()) - before)  # the thread that has saved lets go of it by ending
             gc.collect()  # older versions of torch.save leave circles
     assert len(memory) == len(writer._copier._last) > 0
     for step in range(4):
