@@ -16,6 +16,7 @@ from s3torch.client import (
     BucketNotFoundError,
     CacheConfig,
     EngineContext,
+    ListObjectResult,
     ObjectInfo,
     ProtocolError,
     S3Client,
@@ -226,6 +227,27 @@ class Repeating(LateEngine):
 def test_a_store_that_gives_one_page_again_and_again_is_an_error() -> None:
     with pytest.raises(ProtocolError, match="goes on where it has been"):
         listed(Repeating(["a", "b", "c", "d", "e"]), page_size=2)
+
+
+class Stuck(LateEngine):
+    """Lists the first keys; further on, a page without keys is followed by itself."""
+
+    def list_page(self, bucket, prefix, *, delimiter, max_keys, token, start_after):  # type: ignore[no-untyped-def]
+        page, following = super().list_page(
+            bucket, prefix, delimiter=delimiter, max_keys=max_keys, token=token, start_after=start_after
+        )
+        if following is None or bytes.fromhex(following) < b"050":
+            return page, following
+        return ListObjectResult([], []), token or following
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_range_that_stands_still_ends_the_listing(seed: int) -> None:
+    engine = Stuck([f"{number:03}" for number in range(100)], seed)
+    with pytest.raises(ProtocolError, match="s3://b: the list of prefix '' goes on where it has been"):
+        listed(engine, page_size=5)
+    assert engine.flying == [], "the other ranges are cancelled"
+    assert engine.asked < 100
 
 
 def test_a_directory_bucket_is_listed_page_after_page() -> None:
