@@ -463,6 +463,25 @@ def test_the_bytes_used_are_counted_anew_when_killed_processes_did_not_tell(tmp_
     assert cache.used() <= 2 * MIB
 
 
+def test_strange_files_among_the_entries_are_no_harm(bench: Bench) -> None:
+    data = random.Random(9).randbytes(3000)
+    etag = bench.put("k", data)
+    client = bench.connect()
+    get(client, etag, 0, 1000)
+    [path] = bench.entries()
+    for name in (
+        f"{path.name}~",
+        f"{path.name.partition('-')[0]}-0-7d0.tmp",
+        f"{path.name.partition('-')[0]}-x-y",
+        "a",
+    ):
+        path.with_name(name).write_bytes(path.read_bytes())  # such as a tool that copies the directory leaves
+    bench.asked()
+    assert get(client, etag, 500, 2000) == data[500:2000]
+    assert get(client, etag, 250, 750) == data[250:750]
+    assert [(request.start, request.end) for request in bench.asked()] == [(500, 2000)]
+
+
 def test_everything_may_be_deleted_while_it_is_used(bench: Bench) -> None:
     etag = bench.put("k", b"data" * 100)
     client = bench.connect()

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ __all__ = ["Folder", "Used"]
 
 _SHARD_DIGITS = 3  # 4,096 folders: a million entries are some 250 in each
 _OLD_DRAFT_S = 600.0  # a file is written in far less; an older draft is one whose writer has died
+_SPAN = re.compile("-([0-9a-f]+)-([0-9a-f]+)")  # what a name has behind the version's digest
 _SECTOR = 512  # bytes of a block in st_blocks, by POSIX
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This is a cache of objects that lie in S3, and may be deleted at any time. See https://bford.info/cachedir/
@@ -79,12 +81,9 @@ class Folder:
             names = os.listdir(f"{self._prefix}{digest[:_SHARD_DIGITS]}")  # noqa: PTH208  # names alone, and fast
         except OSError:
             return []
-        found = []
-        for name in names:
-            if name.startswith(digest) and name.count("-") == 2:
-                _, start, end = name.split("-")
-                found.append((int(start, 16), int(end, 16)))
-        return sorted(found)
+        # What others have put there, such as a copy under another name, is none of ours.
+        matches = (_SPAN.fullmatch(name, len(digest)) for name in names if name.startswith(digest))
+        return sorted((int(match[1], 16), int(match[2], 16)) for match in matches if match)
 
     def write(self, version: Version, span: tuple[int, int] | None, size: int, data: memoryview, now: float) -> int:
         """Make an entry, or replace it.
