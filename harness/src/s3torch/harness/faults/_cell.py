@@ -28,7 +28,7 @@ from s3torch.harness.faults.cases import FaultCase
 from s3torch.harness.faults.contents import MIB, objects_to_read, objects_to_replace
 from s3torch.harness.faults.engine import FaultyEngines
 from s3torch.harness.faults.killing import KillingTap
-from s3torch.harness.faults.place import Place
+from s3torch.harness.faults.place import Controls, Place
 from s3torch.harness.faults.proxy import FaultProxy, ProxyHost
 from s3torch.harness.faults.subjects import Subject
 from s3torch.harness.faults.verdict import Cell, Outcome, Report, Verdict, judge
@@ -97,16 +97,20 @@ def run_cell(job: Job, cell: Cell, case: FaultCase, subject: Subject, engine: An
         endpoint = proxy.endpoint
         if case.names != "known":
             endpoint = f"http://{_NAME}:{endpoint.rpartition(':')[2]}"
-        place = Place(
-            endpoint, REGION, job.bucket, prefix, config, clean.fetch, case.consumer, may_be_replaced=case.private
+        controls = Controls(
+            proxy, case.plan(seed), folder, partial(job.arrangement.put, job.bucket), case.cache_fault, seed
         )
+        place = Place(
+            endpoint, REGION, job.bucket, prefix, config, clean.fetch, case.consumer, may_be_replaced=case.private,
+            controls=controls,
+        )  # fmt: skip
 
         def attempt() -> Report:
             look_ups = _break_names(case.names)
             if case.renews:
                 _renew_credentials(folder)
             report = _attempt(subject, place)
-            report.injected = {"dns": look_ups[0]}
+            report.injected = {"dns": look_ups[0], **place.injected}
             return report
 
         ended = run_for(job.limit, attempt)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from s3torch.harness.faults._messages import Head, Stream, read_head
 from s3torch.harness.faults._strikes import LinkEnded, answer
-from s3torch.harness.faults.plan import Fault, FaultCount, FaultPlan
+from s3torch.harness.faults.plan import OBJECTS, REQUESTS, Fault, FaultCount, FaultPlan
 
 __all__ = ["Front", "Link"]
 
@@ -40,6 +40,7 @@ class Front:
         self.replaced: set[str] = set()
         self._count = FaultCount(plan)
         self._requests = 0
+        self._objects = 0
         self._context: ssl.SSLContext | None = None
         if tls is not None:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -71,13 +72,14 @@ class Front:
         with self._lock:
             self._count = FaultCount(plan)
             self._requests = 0
+            self._objects = 0
             self.expired = {}
             self.replaced = set()
 
     def counts(self) -> dict[str, int]:
-        """Return how often each fault has taken effect, and under ``""`` how many requests came."""
+        """Return how often each fault has taken effect, how many requests came, and how many got bytes of an object."""
         with self._lock:
-            return {**self._count.injected, "": self._requests}
+            return {**self._count.injected, REQUESTS: self._requests, OBJECTS: self._objects}
 
     def next(self, head: Head) -> Fault | None:
         """Say what happens to the next request."""
@@ -91,6 +93,11 @@ class Front:
         """Count a fault that has taken effect."""
         with self._lock:
             self._count.note(name)
+
+    def note_object(self) -> None:
+        """Count an answer with bytes of an object."""
+        with self._lock:
+            self._objects += 1
 
     def faults(self) -> tuple[Fault, ...]:
         """Return what may happen."""

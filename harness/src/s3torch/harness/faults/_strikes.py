@@ -137,6 +137,8 @@ def _return(link: Link, request: Head, fault: Fault | None) -> bool:
     if has_body and head.length is None and not head.is_chunked:
         head = head.having(("Connection", "close"))
     has_bytes = has_body and head.length != 0
+    if has_bytes and request.method == "GET" and not request.is_listing and head.status < 300:
+        link.front.note_object()
     if (
         fault is None
         or (fault.name in _OF_SUCCESSES and head.status >= 300)

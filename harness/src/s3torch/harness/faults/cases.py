@@ -8,13 +8,16 @@ from typing import Literal
 from s3torch.harness.faults.engine import ENGINE_FAULTS
 from s3torch.harness.faults.plan import Fault, FaultPlan
 
-__all__ = ["ALL_CASES", "Consumer", "FaultCase", "Names"]
+__all__ = ["ALL_CASES", "CacheFault", "Consumer", "FaultCase", "Names"]
 
 Consumer = Literal["steady", "pauses", "abandons"]
 """How whoever reads behaves: without a pause, with one in the middle, or never to the end."""
 
 Names = Literal["known", "unknown", "flaky"]
 """Whether the endpoint's name is found: always, never, or after failing twice."""
+
+CacheFault = Literal["flip", "cut", "other", "lost", "unwritable", "full", "kill", "replace"]
+"""What happens to a cache between two passes or in one, and to the objects behind it: see `_cache_faults`."""
 
 _FEW = 3  # attempts, where none succeeds
 
@@ -61,11 +64,15 @@ class FaultCase:
     """Attempts of a request in all."""
     least_s: float = 0.0
     """Seconds that the server asks to wait."""
+    cached: bool = False
+    """Whether only subjects with a cache can meet it."""
+    cache_fault: CacheFault | None = None
+    """What happens to the cache itself; requests then fare well."""
 
     @property
     def is_certain(self) -> bool:
         """Whether the fault has to take effect: one that comes at random may miss a subject of few requests."""
-        if self.names != "known":
+        if self.names != "known" or self.cached:
             return True
         return bool(self.faults) and self.rate == 1.0 and not self.after and self.consumer != "abandons"
 
@@ -73,7 +80,7 @@ class FaultCase:
     def fits_memory(self) -> bool:
         """Whether an engine without sockets can meet it."""
         names = {fault.name for fault in self.faults}
-        return bool(names) and names <= ENGINE_FAULTS and not (self.tls or self.renews)
+        return bool(names) and names <= ENGINE_FAULTS and not (self.tls or self.renews or self.cached)
 
     def must_mend(self, engine: str) -> bool:
         """Whether an error is no pass on an engine."""
@@ -163,6 +170,27 @@ ALL_CASES: tuple[FaultCase, ...] = (
     ),
     FaultCase("replace", "the object is replaced after the first answer", (Fault("replace"),), mends=False,
               private=True),
+    FaultCase(
+        "403-midway", "403 AccessDenied for the third request", (Fault("status", status=403, code="AccessDenied"),),
+        after=2, most=1, mends=False, cached=True,
+    ),
+    FaultCase(
+        "flip-unseen", "a bit of the first answer flips, which no checksum guards", (Fault("flip", at=777),), most=1,
+        cached=True,
+    ),
+    FaultCase("cache-flip", "a bit of each file flips", cached=True, cache_fault="flip"),
+    FaultCase("cache-cut", "each file loses its end, or all", cached=True, cache_fault="cut"),
+    FaultCase(
+        "cache-other", "each file holds what another held; strange ones beside", cached=True, cache_fault="other"
+    ),
+    FaultCase("cache-lost", "files are removed just before they are opened", cached=True, cache_fault="lost"),
+    FaultCase("cache-unwritable", "nothing can be written any more", cached=True, cache_fault="unwritable"),
+    FaultCase("cache-full", "files cannot grow beyond some bytes", cached=True, cache_fault="full"),
+    FaultCase("cache-kill", "processes are killed while they write", cached=True, cache_fault="kill"),
+    FaultCase(
+        "cache-replace", "the objects are replaced between two passes", cached=True, cache_fault="replace",
+        private=True,
+    ),
     FaultCase("dns", "the endpoint's name is unknown", names="unknown", writes=True, mends=False, max_attempts=_FEW),
     FaultCase("dns-flaky", "the endpoint's name is found the third time", names="flaky", writes=True),
     FaultCase("tls-cut", "TLS ends without notice before the length, twice", (Fault("cut", at=1000),), most=2,

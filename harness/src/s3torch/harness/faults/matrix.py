@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Matrix", "Settings", "choose_cells"]
 
-# What the subjects meet that take long, and that a process more or less could change.
-_FOR_COSTLY = frozenset({"reset-some", "503-some", "stall", "cut-always", "expire"})
+# A cache is the same before any engine: on the others it meets what their own answers can make of it.
+_CACHED_ELSEWHERE = frozenset({"reset-some", "cut", "flip", "503-some", "403-midway", "replace", "cache-replace"})
 _GUARD_S = 120.0
 _END_S = 10.0
 
@@ -71,7 +71,9 @@ def _fits(case: FaultCase, subject: Subject, engine: str) -> bool:
         return False
     if case.consumer not in subject.consumers or (case.checksummed and not subject.checksummed):
         return False
-    if subject.is_costly and case.name not in _FOR_COSTLY:
+    if (case.cached and not subject.has_cache) or (subject.only is not None and case.name not in subject.only):
+        return False
+    if subject.has_cache and engine == "boto3" and case.name not in _CACHED_ELSEWHERE:
         return False
     if engine == "memory":
         return case.fits_memory and subject.in_memory

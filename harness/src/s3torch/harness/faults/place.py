@@ -6,20 +6,46 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from s3torch.client import S3Client, S3ClientConfig
-from s3torch.harness.faults.cases import Consumer
+from s3torch.harness.faults.cases import CacheFault, Consumer
 from s3torch.harness.faults.contents import objects_to_read
-from s3torch.harness.faults.plan import make_replacement
+from s3torch.harness.faults.plan import FaultPlan, make_replacement
+from s3torch.harness.faults.proxy import FaultProxy
 
-__all__ = ["AbandonedError", "Place"]
+__all__ = ["AbandonedError", "Controls", "Place"]
 
 _PAUSE_S = 1.2
 
 
 class AbandonedError(Exception):
     """The reader goes away here, as it was told to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """By what a subject of several passes has the fault strike one and not the other."""
+
+    proxy: FaultProxy
+    """Between it and the store."""
+    plan: FaultPlan
+    """The fault."""
+    folder: Path
+    """For files; removed at the end."""
+    put: Callable[[str, bytes], None]
+    """Writes an object by its key, by other means than those under test."""
+    cache_fault: CacheFault | None
+    """What happens to the cache itself."""
+    seed: int
+    """Where randomness begins."""
+
+    def follow(self, plan: FaultPlan) -> dict[str, int]:
+        """Go by a plan from now on; return how often each fault has taken effect since the last one."""
+        injected = self.proxy.injected()
+        self.proxy.follow(plan)
+        return injected
 
 
 @dataclass(slots=True)
@@ -37,6 +63,8 @@ class Place:
         may_be_replaced: Whether objects may be what the fault ``replace`` makes of them.
         wrong: What was not as it should be.
         possible: Of which versions the pieces that were read of an object may be, by name, where it may be replaced.
+        controls: For subjects of several passes.
+        injected: How often each fault has taken effect, as far as the subject knows.
     """
 
     endpoint: str
@@ -49,6 +77,8 @@ class Place:
     may_be_replaced: bool = False
     wrong: list[str] = field(default_factory=list)
     possible: dict[str, list[bytes]] = field(default_factory=dict)
+    controls: Controls | None = None
+    injected: dict[str, int] = field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import random
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-__all__ = ["Fault", "FaultCount", "FaultName", "FaultPlan", "Side", "make_replacement"]
+__all__ = ["OBJECTS", "REQUESTS", "Fault", "FaultCount", "FaultName", "FaultPlan", "Side", "make_replacement"]
 
 Side = Literal["response", "request"]
 """Which of the two messages a fault strikes."""
@@ -29,6 +29,9 @@ FaultName = Literal[
     "idle",
 ]
 """What can go wrong on the way to a server; `Fault` says what each means."""
+
+OBJECTS, REQUESTS = "(objects)", "(requests)"
+"""What is counted beside the faults: answers with bytes of an object, and requests."""
 
 _NAMES = get_args(FaultName)
 _FOR_EVER_S = 3600.0

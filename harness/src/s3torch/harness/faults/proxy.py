@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from s3torch.harness.faults.plan import FaultPlan
+from s3torch.harness.faults.plan import OBJECTS, REQUESTS, FaultPlan
 from s3torch.harness.servers._certificates import make_certificates
 from s3torch.harness.servers._process import ServerError
 from s3torch.harness.servers._serving import ProcessServer
@@ -125,11 +125,15 @@ class FaultProxy:
 
     def injected(self) -> dict[str, int]:
         """Return how often each fault has taken effect, by name; also after the end."""
-        return {name: count for name, count in self._now().items() if name}
+        return {name: count for name, count in self._now().items() if name not in (OBJECTS, REQUESTS)}
 
     def requests(self) -> int:
         """Return how many requests came; also after the end."""
-        return self._now().get("", 0)
+        return self._now().get(REQUESTS, 0)
+
+    def objects(self) -> int:
+        """Return how many answers had bytes of an object; also after the end."""
+        return self._now().get(OBJECTS, 0)
 
     def _now(self) -> dict[str, int]:
         return self._host.call(do="counts", port=self._port) if self._port else self._counts
