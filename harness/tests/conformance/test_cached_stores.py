@@ -12,6 +12,7 @@ from s3torch.client import CacheConfig, S3Client, S3ClientConfig
 from s3torch.harness.conformance import Connect
 from s3torch.harness.conformance._store_model import ModelLaws
 from s3torch.harness.conformance._store_reads import ReadLaws
+from s3torch.harness.conformance._store_started_lists import StartedListLaws
 
 pytestmark = pytest.mark.conformance
 
@@ -30,7 +31,7 @@ class Few:
         return 5
 
 
-class Cached(ReadLaws):
+class Cached(ReadLaws, StartedListLaws):
     """An engine of this project with a cache before it; what it does not read, it passes on."""
 
     @pytest.fixture
