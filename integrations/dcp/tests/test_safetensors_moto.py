@@ -82,7 +82,7 @@ def test_what_is_not_there(s3_bucket: str, where: dict[str, Any]) -> None:
 
 
 MEASURE = """
-    import resource, sys
+    import sys
     import torch
     from s3torch.client import S3ClientConfig
     from s3torch.dcp import load_safetensors, save_safetensors
@@ -90,23 +90,28 @@ MEASURE = """
     sink, source, bucket = sys.argv[1:]
     where = {"region": "us-east-1", "s3client_config": S3ClientConfig(force_path_style=True)}
 
-    def peak():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not ru_maxrss, which begins with what the parent held.
+    def status(name):
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
     uri = f"s3://{bucket}/model.safetensors"
     save_safetensors({"a": torch.zeros(3_000_000)}, uri, endpoint=sink, **where)  # imports, connections
     load_safetensors(uri, endpoint=source, names=["layer.0"], **where)
-    before = peak()
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")  # the peak begins anew
+    before = status("VmRSS")
     state = load_safetensors(uri, endpoint=source, **where)
     size = sum(tensor.nbytes for tensor in state.values())
     assert len(state) == 16 and all((state[f"layer.{n}"] == n).all() for n in range(16))
-    print(peak() - before - size)
+    print(status("VmHWM") - before - size)
     save_safetensors(state, uri, endpoint=sink, **where)
-    print(peak() - before - size)
+    print(status("VmHWM") - before - size)
     print(size)
 """
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads the peak of memory from /proc")
 @pytest.mark.slow
 def test_memory_beside_the_tensors_is_small(origin: Origin) -> None:
     bucket = origin.create_bucket("safetensors-memory")
@@ -119,7 +124,7 @@ def test_memory_beside_the_tensors_is_small(origin: Origin) -> None:
     assert done.returncode == 0, done.stderr
     loading, both, size = map(int, done.stdout.split())
     assert size == 256 << 20
-    assert loading < 32 << 20
+    assert -(64 << 20) < loading < 32 << 20  # memory that the first load has freed may be used again
     assert both < 32 << 20
 
 
