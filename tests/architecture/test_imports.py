@@ -28,11 +28,14 @@ print(json.dumps({{
 
 TIMED_IMPORT = """
 import time
-import boto3
 start = time.process_time()
+import boto3
+between = time.process_time()
 import s3torch.client
-print(time.process_time() - start)
+print([between - start, time.process_time() - between])
 """
+# What importing boto3 takes on the machine that the limit is for: one that takes longer is slower.
+USUAL_BOTO3_S = 0.5
 
 
 def run(code: str) -> Any:
@@ -66,5 +69,6 @@ def test_the_watch_sees_threads_and_connections() -> None:
 
 
 def test_importing_the_client_takes_at_most_150_ms_beyond_boto3() -> None:
-    # CPU time, and the best of three, because other processes share the machine.
-    assert min(run(TIMED_IMPORT) for _ in range(3)) <= 0.150
+    # CPU time, and the best of five, because other processes share the machine.
+    boto3_s, client_s = zip(*(run(TIMED_IMPORT) for _ in range(5)), strict=True)
+    assert min(client_s) <= 0.150 * max(1.0, min(boto3_s) / USUAL_BOTO3_S)

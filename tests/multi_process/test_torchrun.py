@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("dummy_aws_env"),
     pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning"),
 ]
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 120
+SECONDS = 180  # of which four ranks that import torch on two busy cores take most
 
 RunJob: TypeAlias = Callable[..., None]
 

@@ -7,6 +7,7 @@ import inspect
 import io
 import pickle
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -281,6 +282,7 @@ def test_the_first_error_stops_the_other_threads(place: Place) -> None:
                 begun.append(write_item.index.fqn)
             if write_item.index.fqn == "t1":
                 raise ZeroDivisionError("the planner failed")
+            time.sleep(0.05)  # there is time to stop: all of them would take more than a second
             return super().resolve_data(write_item)
 
     state = {f"t{number}": torch.zeros(MIB) for number in range(60)}

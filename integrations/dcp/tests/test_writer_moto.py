@@ -88,13 +88,13 @@ def test_a_missing_bucket_is_named(engine: str, moto_server: MotoServer) -> None
 
 
 def test_a_closed_endpoint_is_named(engine: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"http://127.0.0.1:{free.getsockname()[1]}"
-    config = S3ClientConfig(force_path_style=True, engine=engine, max_attempts=2)
-    writer = S3StorageWriter("us-east-1", "s3://bucket/run", config, endpoint=endpoint)
-    with pytest.raises(S3ConnectionError):
-        save(small_state(), writer)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        config = S3ClientConfig(force_path_style=True, engine=engine, max_attempts=2)
+        writer = S3StorageWriter("us-east-1", "s3://bucket/run", config, endpoint=endpoint)
+        with pytest.raises(S3ConnectionError):
+            save(small_state(), writer)
 
 
 _MEMORY = """

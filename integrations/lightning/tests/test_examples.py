@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from s3torch.harness.servers import MotoServer
 
 EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
-DEADLINE = 100
+DEADLINE = 180  # most of it is for imports: on a busy machine they take long
 EPOCHS = 12
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * DEADLINE), pytest.mark.usefixtures("dummy_aws_env")]
@@ -70,12 +70,16 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(
     moto_server: MotoServer, s3_bucket: str, tmp_path: Path, whole: str, name: str
 ) -> None:
     plugin = S3LightningCheckpoint(moto_server.region, endpoint=moto_server.endpoint)
-    killed = f"s3://{s3_bucket}/killed"
-    with start(moto_server, tmp_path, name, killed, 500) as process:  # more than it will do
-        wait_for(plugin, f"{killed}/last.ckpt")
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=DEADLINE)
-    assert plugin.load_checkpoint(f"{killed}/last.ckpt")["epoch"] + 1 < EPOCHS
+    for attempt in range(5):
+        killed = f"s3://{s3_bucket}/killed-{attempt}"
+        with start(moto_server, tmp_path, name, killed, 500) as process:  # more than it will do
+            wait_for(plugin, f"{killed}/last.ckpt")
+            process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=DEADLINE)
+        if plugin.load_checkpoint(f"{killed}/last.ckpt")["epoch"] + 1 < EPOCHS:
+            break
+    else:
+        pytest.fail("it has always gone too far before it is killed")
     resumed = run(moto_server, tmp_path, name, killed, EPOCHS)
     assert "Restored all states from the checkpoint at s3://" in resumed
     assert "Epoch" in resumed, "the progress bar"

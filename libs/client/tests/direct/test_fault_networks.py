@@ -325,12 +325,12 @@ def test_a_proxy_that_gives_no_tunnel_is_an_error(
 
 
 def test_a_proxy_that_is_not_there_is_an_error(make_client: MakeClient, proxy_variables: Callable[..., None]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    proxy_variables(http_proxy=f"http://127.0.0.1:{port}")
-    client = make_client("http://store.example", max_attempts=2)
-    with within(15), pytest.raises(S3ConnectionError):
-        get(client)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        proxy_variables(http_proxy=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        client = make_client("http://store.example", max_attempts=2)
+        with within(15), pytest.raises(S3ConnectionError):
+            get(client)
 
 
 def test_an_address_that_is_no_proxy_is_an_error(make_client: MakeClient, proxy_variables: Callable[..., None]) -> None:

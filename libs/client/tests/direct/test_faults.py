@@ -165,11 +165,11 @@ def test_an_object_that_breaks_at_every_attempt_is_an_error_and_no_byte(make_cli
 
 
 def test_nothing_listening_is_an_error_in_bounded_time(make_client: MakeClient) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    client = make_client(f"http://127.0.0.1:{port}", max_attempts=3)
-    with within(15), pytest.raises(S3ConnectionError, match="nothing accepts connections") as caught:
-        client.head_object("bucket", "key")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # so that nobody else listens there
+        client = make_client(f"http://127.0.0.1:{taken.getsockname()[1]}", max_attempts=3)
+        with within(15), pytest.raises(S3ConnectionError, match="nothing accepts connections") as caught:
+            client.head_object("bucket", "key")
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
     assert "endpoint" in str(caught.value)
 
