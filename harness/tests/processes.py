@@ -21,7 +21,7 @@ def is_alive(process: Any) -> bool:
     return False
 
 
-def still_there(processes: Sequence[Any], seconds: float = 20.0) -> list[Any]:
+def still_there(processes: Sequence[Any], seconds: float = 30.0) -> list[Any]:
     """Return those that have not ended in time."""
     deadline = time.monotonic() + seconds
     while left := [process for process in processes if is_alive(process)]:

@@ -157,11 +157,11 @@ def test_percentiles_are_values_that_occurred() -> None:
 def test_waits_leave_out_what_the_consumer_does_itself() -> None:
     sink = CountingSink(check=True, spend=0.02)
     sink.start()
-    for _ in range(3):
+    for _ in range(10):
         sink(b"data")
-    assert sink.count == 3
-    assert len(sink.waits) == 3
-    assert sum(sink.waits) < 0.02  # of 0.06 spent
+    assert sink.count == 10
+    assert len(sink.waits) == 10
+    assert min(sink.waits[1:]) < 0.01  # of 0.02 spent before each; a busy machine may stretch most of them
 
 
 def test_a_run_without_deliveries_has_no_waits_and_workers_are_added_to_the_peak() -> None:

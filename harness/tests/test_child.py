@@ -63,7 +63,7 @@ def test_silence_has_a_deadline() -> None:
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             child.next_line(0.3)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups to end what outlives a child")
@@ -73,8 +73,8 @@ def test_what_a_child_leaves_behind_delays_nobody_and_is_ended() -> None:
     with Child(code) as child:
         left_behind = int(child.next_line() or "")
         assert child.next_line() is None  # though its pipe is held open
-    assert time.monotonic() - started < 20
-    assert still_there([left_behind], 10) == []
+    assert time.monotonic() - started < 45
+    assert still_there([left_behind], 30) == []
 
 
 def test_closing_ends_it_and_may_be_repeated() -> None:

@@ -153,7 +153,7 @@ def test_a_stall_and_a_drip_take_their_time(moto_server: MotoServer, host: Proxy
             connection = connect(proxy)
             started = time.monotonic()
             assert get(connection, path) == (200, DATA)
-            assert 0.3 < time.monotonic() - started < 10
+            assert time.monotonic() - started > 0.3
             connection.close()
 
 
@@ -163,7 +163,7 @@ def test_a_proxy_ends_while_it_stalls(moto_server: MotoServer, host: ProxyHost, 
         connection.request("GET", path, headers=signed())
         connection.getresponse()
         started = time.monotonic()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     connection.close()
 
 
@@ -248,7 +248,7 @@ def test_credentials_expire_and_regions_are_wrong(moto_server: MotoServer, host:
 
 
 def test_a_restart_refuses_connections_for_a_while(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
-    with FaultProxy(moto_server.endpoint, FaultPlan((Fault("refuse", seconds=0.5),), most=1), host=host) as proxy:
+    with FaultProxy(moto_server.endpoint, FaultPlan((Fault("refuse", seconds=3.0),), most=1), host=host) as proxy:
         connection = connect(proxy)
         with pytest.raises(ConnectionError):
             get(connection, path)
@@ -257,28 +257,45 @@ def test_a_restart_refuses_connections_for_a_while(moto_server: MotoServer, host
         with pytest.raises(ConnectionRefusedError):
             get(connection, path)
         connection.close()
-        time.sleep(0.8)
-        assert get(connection, path) == (200, DATA)
+        deadline = time.monotonic() + 30
+        while (answer := try_get(connection, path)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert answer == (200, DATA)
         connection.close()
+
+
+def try_get(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes] | None:
+    """Return the answer, None where nobody accepts connections."""
+    try:
+        return get(connection, path)
+    except ConnectionRefusedError:
+        connection.close()
+        return None
+
+
+def wait_until_injected(proxy: FaultProxy, expected: dict[str, int]) -> None:
+    deadline = time.monotonic() + 30
+    while proxy.injected() != expected:
+        assert time.monotonic() < deadline, proxy.injected()
+        time.sleep(0.05)
 
 
 def test_idle_connections_and_those_that_nobody_reads_end(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
     bucket = path.split("/")[1]
     large = make_bytes(16 * 1024 * 1024)
     moto_server.boto3_client().put_object(Bucket=bucket, Key="large", Body=large)
-    with FaultProxy(moto_server.endpoint, FaultPlan((Fault("idle", seconds=0.3),)), host=host) as proxy:
+    with FaultProxy(moto_server.endpoint, FaultPlan((Fault("idle", seconds=2.0),)), host=host) as proxy:
         connection = connect(proxy)
         assert get(connection, path) == (200, DATA)
-        time.sleep(0.8)
-        assert proxy.injected() == {"idle": 1}
+        wait_until_injected(proxy, {"idle": 1})
         connection.close()
         connection.request("GET", f"/{bucket}/large", headers=signed())
         response = connection.getresponse()
-        time.sleep(1)
+        wait_until_injected(proxy, {"idle": 2})
         with pytest.raises((ConnectionError, http.client.IncompleteRead)):
             response.read()
         connection.close()
-        assert proxy.injected() == {"idle": 2}
 
 
 def test_an_upload_is_struck_on_its_way(moto_server: MotoServer, host: ProxyHost, path: str) -> None:
@@ -321,7 +338,7 @@ def test_a_proxy_ends_though_a_client_says_nothing(moto_server: MotoServer, host
         sock = socket.create_connection(address, 10)
         time.sleep(0.5)
         started = time.monotonic()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     sock.close()
 
 

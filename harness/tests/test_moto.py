@@ -72,7 +72,7 @@ def test_stop_ends_the_process_and_a_second_stop_does_nothing() -> None:
         pid = server.pid
         assert is_alive(pid)
         server.stop()
-    assert still_there([pid], 10) == []
+    assert still_there([pid], 30) == []
     with pytest.raises(ServerError, match="not running"):
         _ = server.endpoint
 
@@ -94,7 +94,7 @@ def test_no_process_is_left_when_the_user_is_gone(sent: str) -> None:
         assert is_alive(server_pid)
         user.send_signal(getattr(signal, sent))
         user.wait(20)
-        assert still_there([server_pid], 10) == []
+        assert still_there([server_pid], 30) == []
     finally:
         user.kill()
         user.wait(10)

@@ -242,7 +242,7 @@ def test_nothing_is_left_after_the_end() -> None:
         processes = [psutil.Process(other.pid), *psutil.Process(other.pid).children(recursive=True)]
         root = other.root
         assert len(processes) > 2
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=30)
     assert not alive
     assert not root.parent.exists()
     with pytest.raises(ServerError, match="not running"):
@@ -266,7 +266,7 @@ with Origin() as origin:
         pid, root = user.stdout.readline().split()
         processes = [psutil.Process(int(pid)), *psutil.Process(int(pid)).children(recursive=True)]
         user.kill()
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=30)
     assert not alive
     assert not Path(root).parent.exists()
 

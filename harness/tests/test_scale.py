@@ -194,10 +194,15 @@ def test_nothing_of_the_user_s_own_reaches_what_is_measured(monkeypatch: pytest.
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.connections}x{case.size}")
 def test_the_model_tells_what_sockets_do(case: Case) -> None:
-    checked = check_model(COSTS, replace(case, rounds=max(4, case.rounds // 3)))
-    assert checked.predicted.limit == "connections"
-    # Wider than for the figures of the page: a short run has a long end, and other tests may be running.
-    assert 0.6 < checked.ratio < 1.1
+    # Wider than for the figures of the page: a short run has a long end, and other tests may be running. They only make
+    # it slower, so that one try of several is enough; none may be faster.
+    for _ in range(6):
+        checked = check_model(COSTS, replace(case, rounds=max(4, case.rounds // 3)))
+        assert checked.predicted.limit == "connections"
+        assert checked.ratio < 1.1
+        if checked.ratio > 0.6:
+            return
+    pytest.fail(f"it reaches no more than {checked.ratio:.2f} of what the model tells")
 
 
 # The page and the command ------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from s3torch.harness.conformance.arrangement import Arrangement
 __all__ = ["IterableLaws", "MapLaws"]
 
 _EVERY = list(OBJECTS.items())
-_END_SECONDS = 3.0
+_END_SECONDS = 10.0
 
 
 class MapLaws(SampleLaws):
