@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import pickle
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from s3torch.client import ObjectInfo, S3BucketKeyData
 from s3torch.datasets import S3Index
+from s3torch.datasets._shared_memory import allocate_shared, take_pages
 from s3torch.datasets.index import _shared
 from s3torch.datasets.index._shared import Pieces, SharedArrays
 
@@ -95,6 +97,32 @@ def test_what_has_no_room_in_shared_memory_is_kept_in_private_memory(monkeypatch
     again: S3Index = pickle.loads(pickle.dumps(index))
     assert list(again) == list(index)
     assert again.fingerprint == index.fingerprint
+
+
+@pytest.mark.parametrize("method", ["no pages", "nothing to spare"])
+def test_room_that_others_take_at_the_same_time_is_given_up(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    """Ranks that share an index all see room for it at once."""
+    free = iter([2**40, 0])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free)))
+    monkeypatch.setattr(_shared, "_SHM", Path.cwd())
+    if method == "no pages":
+        monkeypatch.setattr(_shared, "take_pages", lambda _: False)
+    assert not many(2000)._columns.arrays.is_shared
+    assert list(free) == ([0] if method == "no pages" else [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system cannot tell")
+def test_pages_that_are_not_there_are_noticed_before_they_are_written(tmp_path: Path) -> None:
+    """Memory whose file has become too short is refused as memory is for which there is no room."""
+    path = tmp_path / "memory"
+    path.write_bytes(bytes(1_000_000))
+    memory = torch.from_file(str(path), shared=True, size=1_000_000, dtype=torch.uint8)
+    assert take_pages(memory)
+    with path.open("r+b") as file:
+        file.truncate(300_000)
+    if tuple(map(int, platform.release().split(".")[:2])) >= (5, 14):
+        assert not take_pages(memory)
+    assert take_pages(allocate_shared(1_000_000))
 
 
 def test_arrays_in_shared_memory_cannot_be_written() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from s3torch.datasets._shared_memory import allocate_shared
+from s3torch.datasets._shared_memory import allocate_shared, take_pages
 
 __all__ = ["Array", "Layout", "Pieces", "SharedArrays"]
 
@@ -161,11 +161,18 @@ def _part(raw: Array, offset: int, shape: tuple[int, ...], kind: str) -> Array:
 def _allocate(size: int) -> torch.Tensor | Array:
     """Return fresh memory, shared if it is worth it and there is room: beyond, the kernel ends the process."""
     if size >= _LEAST_SHARED:
-        try:
-            has_room = not _SHM.is_dir() or shutil.disk_usage(_SHM).free >= size + _SPARE
-        except OSError:
-            has_room = True
-        if has_room:
-            return allocate_shared(size)
+        if _has_room(size):
+            memory = allocate_shared(size)
+            # The ranks of a job take theirs at the same time, and each has seen the same room.
+            if take_pages(memory) and _has_room(0):
+                return memory
         _log.warning("%s has no room for %d bytes: workers that are not forked get a copy each", _SHM, size)
     return np.empty(size, np.uint8)
+
+
+def _has_room(size: int) -> bool:
+    """Return whether there is room for more shared memory, and some to spare for what workers hand over."""
+    try:
+        return not _SHM.is_dir() or shutil.disk_usage(_SHM).free >= size + _SPARE
+    except OSError:
+        return True
