@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import selectors
@@ -113,6 +114,10 @@ class Matrix:
                 client.put_object(Bucket=bucket, Key=key, Body=data, ChecksumAlgorithm="CRC32")
             client.close()
             _warm_up(server, bucket)
+            # What is here is looked at by no collection in the cells: each would copy the pages of all of it.
+            gc.collect()
+            gc.freeze()
+            stack.callback(gc.unfreeze)
             arrangement = Boto3Arrangement(server.boto3_client())  # not used here: every cell opens its own connections
             self._job = Job(
                 endpoint=server.endpoint,
