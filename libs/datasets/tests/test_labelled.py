@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from torch.utils.data import DataLoader
 
@@ -82,6 +85,23 @@ def test_a_label_that_is_not_there_is_an_error(options: dict[str, Any]) -> None:
         S3IterableDataset.from_prefix("s3://bucket", **options).index.labels("square")
     with pytest.raises(TypeError, match="manifest must be a str"):
         S3MapDataset.from_manifest(5, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("style", [S3IterableDataset, S3MapDataset])
+def test_a_manifest_of_keys_alone_and_one_of_another_bucket(
+    options: dict[str, Any], memory: Place, style: type[S3IterableDataset | S3MapDataset]
+) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"key": KEYS[:3]}), file)
+    memory.fill({"keys.parquet": file.getvalue()})
+    assert len(style.from_manifest("s3://bucket/keys.parquet", bucket="bucket", **options).index) == 3
+    assert len(style.from_manifest(MANIFEST, bucket="bucket", **options).index) == COUNT
+    with pytest.raises(ValueError, match="bucket"):
+        assert style.from_manifest("s3://bucket/keys.parquet", **options).index
+    with pytest.raises(ValueError, match="names objects in bucket 'bucket', but 'other' is expected"):
+        assert style.from_manifest(MANIFEST, bucket="other", **options).index
+    with pytest.raises(TypeError, match="bucket must be a str"):
+        style.from_manifest(MANIFEST, bucket=5, **options)  # type: ignore[arg-type]
 
 
 def test_a_saved_manifest_is_the_same_dataset(options: dict[str, Any]) -> None:

@@ -72,15 +72,21 @@ def objects_of_index(index: S3Index) -> GetDatasetObjects:
     return partial(_give, index=index)
 
 
-def objects_of_manifest(manifest: str) -> GetDatasetObjects:
+def objects_of_manifest(manifest: str, bucket: str | None = None) -> GetDatasetObjects:
     """Return the function that reads a manifest.
 
+    Args:
+        manifest: Where it is.
+        bucket: As `load_manifest` has it.
+
     Raises:
-        TypeError: It is no string.
+        TypeError: One of them is no string.
     """
     if not isinstance(manifest, str):
         raise TypeError(f"manifest must be a str, got {type(manifest).__name__}")
-    return partial(_load, manifest=manifest)
+    if bucket is not None and not isinstance(bucket, str):
+        raise TypeError(f"bucket must be a str, got {type(bucket).__name__}")
+    return partial(_load, manifest=manifest, bucket=bucket)
 
 
 def index_objects(client: ReaderClient, get_dataset_objects: GetDatasetObjects) -> S3Index:
@@ -116,5 +122,5 @@ def _give(client: ReaderClient, index: S3Index) -> Iterator[S3BucketKeyData]:  #
     return iter(index)
 
 
-def _load(client: ReaderClient, manifest: str) -> S3Index:
-    return load_manifest(manifest, client=client)
+def _load(client: ReaderClient, manifest: str, bucket: str | None) -> S3Index:
+    return load_manifest(manifest, client=client, bucket=bucket)

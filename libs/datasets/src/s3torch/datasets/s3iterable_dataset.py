@@ -219,12 +219,21 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
         return cls(region, objects_of_index(index), enable_sharding=True, index=True, **options)
 
     @classmethod
-    def from_manifest(cls, manifest: str, *, region: str | None = None, **options: Unpack[IndexedEpochOptions]) -> Self:
+    def from_manifest(
+        cls,
+        manifest: str,
+        *,
+        bucket: str | None = None,
+        region: str | None = None,
+        **options: Unpack[IndexedEpochOptions],
+    ) -> Self:
         """Make a dataset of the objects that a manifest names, in its order.
 
         Args:
             manifest: ``s3://bucket/key`` or the path of a file that `save_manifest` has written, or any Parquet or
                 Arrow file with columns ``bucket`` and ``key``, and ``size`` and ``etag`` if they are known.
+            bucket: Where the objects are, if the manifest only names keys; one that names objects of any other bucket
+                is refused then. By default each is where the manifest says.
             region: As in the constructor.
             **options: The constructor's but ``index`` and ``enable_sharding``.
 
@@ -237,7 +246,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             ValueError: The manifest is none.
             ImportError: ``pyarrow`` is not installed.
         """
-        return cls(region, objects_of_manifest(manifest), enable_sharding=True, index=True, **options)
+        return cls(region, objects_of_manifest(manifest, bucket), enable_sharding=True, index=True, **options)
 
     def __iter__(self) -> Iterator[Any]:
         """Return an iterator of samples; shard, epoch and where to begin are decided here, once for all of them."""

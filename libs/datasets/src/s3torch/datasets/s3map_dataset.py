@@ -188,12 +188,16 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         return cls(region, objects_of_index(index), **options)
 
     @classmethod
-    def from_manifest(cls, manifest: str, *, region: str | None = None, **options: Unpack[IndexedOptions]) -> Self:
+    def from_manifest(
+        cls, manifest: str, *, bucket: str | None = None, region: str | None = None, **options: Unpack[IndexedOptions]
+    ) -> Self:
         """Make a dataset of the objects that a manifest names, in its order.
 
         Args:
             manifest: ``s3://bucket/key`` or the path of a file that `save_manifest` has written, or any Parquet or
                 Arrow file with columns ``bucket`` and ``key``, and ``size`` and ``etag`` if they are known.
+            bucket: Where the objects are, if the manifest only names keys; one that names objects of any other bucket
+                is refused then. By default each is where the manifest says.
             region: As in the constructor.
             **options: The constructor's.
 
@@ -201,9 +205,9 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             The dataset; nothing is requested but the manifest, when the first length or item is asked for.
 
         Raises:
-            TypeError: An argument has the wrong type.
+            TypeError: An argument has the wrong type. What is wrong with the manifest is raised when it is read.
         """
-        return cls(region, objects_of_manifest(manifest), **options)
+        return cls(region, objects_of_manifest(manifest, bucket), **options)
 
     def __len__(self) -> int:
         return len(self.index)
