@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from s3torch.checkpoint import S3Checkpoint
-from s3torch.client import ObjectNotFoundError
-from s3torch.datasets import S3IterableDataset, decode
+from s3torch.client import ObjectNotFoundError, S3Client
+from s3torch.datasets import S3IterableDataset, decode, list_index
 from s3torch.datasets.loader import S3StatefulDataLoader
 
 REGION = "us-east-1"
@@ -32,8 +32,10 @@ def prepare(image: torch.Tensor) -> torch.Tensor:
 def train(images: str, saved: str, classes: list[str], epochs: int, steps: int | None, workers: int) -> None:
     """Go on from the checkpoint, if there is one, and stop after some steps."""
     rank, checkpoints = dist.get_rank(), S3Checkpoint(region=REGION)
-    dataset = S3IterableDataset.from_prefix(
-        images,
+    # Listed once, so that no two ranks see different objects while images are being added.
+    index = list_index(S3Client(REGION), images, group=dist.group.WORLD)
+    dataset = S3IterableDataset.from_index(
+        index,
         region=REGION,
         transform=decode.WithLabel(decode.Compose(decode.Image(), prepare), decode.FolderLabel(classes)),
         shuffle=True,
