@@ -32,6 +32,8 @@ __all__ = ["Matrix", "Settings", "choose_cells"]
 
 # A cache is the same before any engine: on the others it meets what their own answers can make of it.
 _CACHED_ELSEWHERE = frozenset({"reset-some", "cut", "flip", "503-some", "403-midway", "replace", "cache-replace"})
+# It takes as long as a part may, for each of its attempts in turn; these read in every way that the engine knows.
+_DRIPPED_ELSEWHERE = frozenset({"read", "sequential", "get-many", "tar"})
 _GUARD_S = 120.0
 _END_S = 10.0
 
@@ -76,6 +78,8 @@ def _fits(case: FaultCase, subject: Subject, engine: str) -> bool:
         return False
     if subject.has_cache and engine == "boto3" and case.name not in _CACHED_ELSEWHERE:
         return False
+    if case.name == "drip" and engine == "boto3" and subject.name not in _DRIPPED_ELSEWHERE:
+        return False
     if engine == "memory":
         return case.fits_memory and subject.in_memory
     return not (case.kills and engine not in ENGINES)
@@ -106,6 +110,7 @@ class Matrix:
         torch.set_num_threads(1)  # a process with threads of its own cannot be forked well
         with ExitStack() as stack:
             stack.enter_context(only_environment(dummy_environment()))  # what cells start with, too
+            stack.enter_context(_sharing_descriptions())
             server = stack.enter_context(MotoServer())
             host = stack.enter_context(ProxyHost())
             bucket = server.create_bucket(f"faults-{uuid.uuid4().hex}")
@@ -213,6 +218,30 @@ def _noting_interrupts() -> Iterator[list[int]]:
     finally:
         for number, handler in zip(noting, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _sharing_descriptions() -> Iterator[None]:
+    """Let every botocore session have the descriptions of services that the first has read: to read them costs most."""
+    from botocore.loaders import JSONFileLoader, Loader
+
+    files = JSONFileLoader()
+    found: dict[str, Any] = {}
+
+    class Shared:
+        def exists(self, path: str) -> bool:
+            return bool(files.exists(path))
+
+        def load_file(self, path: str) -> Any:
+            if path not in found:
+                found[path] = files.load_file(path)
+            return found[path]
+
+    before, Loader.FILE_LOADER_CLASS = Loader.FILE_LOADER_CLASS, Shared
+    try:
+        yield
+    finally:
+        Loader.FILE_LOADER_CLASS = before
 
 
 def _warm_up(server: MotoServer, bucket: str) -> None:
