@@ -24,6 +24,8 @@ from s3torch.harness.bench.scenario import (
 from s3torch.harness.bench.scenarios.small import SMALL, SMALL_COUNT
 
 _WORKERS = (0, 2, 4)
+# Epochs with workers are longer, or the start of processes, the same for all, would be most of their time.
+_LONG_COUNT = 10_000
 # Those that fetch one by one would take a minute for 2,000 objects that are 30 ms away.
 _FEW = 200
 _SHARDS = (
@@ -77,16 +79,17 @@ def _requirements(style: str, workers: int, *, is_far: bool) -> tuple[Requiremen
 
 def _scenario(style: str, workers: int, *, is_far: bool) -> Scenario:
     window = 64 if is_far else 16
+    count = _LONG_COUNT if workers and not is_far else SMALL_COUNT
     make = _map_entries if style == "map" else _iterable_entries
     return Scenario(
         f"loader-{style}-{workers}{'-latency' if is_far else ''}",
-        f"DataLoader, {style}-style, {workers} workers, 2,000 objects of 110 KB"
+        f"DataLoader, {style}-style, {workers} workers, {count:,} objects of 110 KB"
         + (", 30 ms first byte, 90 MB/s per connection" if is_far else ""),
         Server.LATENCY if is_far else Server.PLAIN,
         tuple(make(workers, window, _FEW if is_far else None)),
         _requirements(style, workers, is_far=is_far),
         size=SMALL,
-        count=SMALL_COUNT,
+        count=count,
         window=window,
         # Requests do not depend on where the server is or on who asks.
         is_counted=not is_far and not workers,
