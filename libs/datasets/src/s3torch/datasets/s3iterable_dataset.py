@@ -34,6 +34,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
 
     The objects are listed anew, page by page, whenever it is iterated. With ``shuffle``, ``index`` or an ``uneven``
     other than ``"keep"`` they are listed once, in parallel, when it is made, into an index that workers share.
+    The ranks of a job list each for itself; ``list_index(..., group=...)`` lists once for all, for `from_index`.
 
     While one is consumed the next small ones (``part_size`` at most) are being fetched: as many at once as measuring
     finds to be worth it, ``s3client_config.window`` objects and ``window_bytes`` bytes at most. Larger ones are read by

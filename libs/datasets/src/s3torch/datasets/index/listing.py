@@ -63,7 +63,7 @@ def list_index(
         client: Lists. With an engine whose requests block (``boto3``) pages come one after the other.
         s3_uri: ``s3://bucket/prefix``; ``s3://bucket`` is the whole bucket.
         connections: Requests in flight at most.
-        progress: Show a bar of the keys listed, with ``tqdm``.
+        progress: Show a bar of the keys listed, with ``tqdm``, on the rank that lists.
         group: The ranks that share one listing, such as ``torch.distributed.group.WORLD``, which is None before
             ``init_process_group``. None lists for this process alone. With the backend ``nccl`` the current device of
             each rank must be its own.
