@@ -168,8 +168,19 @@ def test_a_wait_that_cannot_be_read_is_none(make_client: MakeClient, value: str)
 def test_the_deadline_of_the_whole_ends_retries(make_client: MakeClient) -> None:
     # It may fall into a pause as well as into an answer that is on its way.
     ended = pytest.raises((ThrottledError, S3TimeoutError))
-    with ScriptedServer(error_answer(503, "SlowDown")) as server, within(15), ended:
+    with ScriptedServer(error_answer(503, "SlowDown")) as server, within(15), ended as caught:
         get(make_client(server.endpoint, max_attempts=100, operation_timeout=1.0))
+    if isinstance(caught.value, S3TimeoutError):
+        assert isinstance(caught.value.__cause__, ThrottledError)
+
+
+def test_what_ran_out_of_time_says_what_came_before(make_client: MakeClient) -> None:
+    answers = in_turn(error_answer(500, "InternalError"), lambda _, wire: wire.stall())
+    with ScriptedServer(answers) as server, within(15), pytest.raises(S3TimeoutError, match="2 attempts") as caught:
+        get(make_client(server.endpoint, operation_timeout=2.0))
+    cause = caught.value.__cause__
+    assert isinstance(cause, ServerError)
+    assert cause.__traceback__ is None
 
 
 def test_a_failing_store_is_not_stormed(make_client: MakeClient) -> None:

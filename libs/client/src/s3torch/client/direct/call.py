@@ -68,6 +68,7 @@ class Call(KeepsError, Generic[T]):
         "_exchange",
         "_generation",
         "_head_size",
+        "_last_failure",
         "_loop",
         "_malformed",
         "_operation",
@@ -93,6 +94,7 @@ class Call(KeepsError, Generic[T]):
         self._done = False
         self._value: T | None = None
         self._error: BaseException | None = None
+        self._last_failure: Exception | None = None  # of the attempts before this one
         self._exchange: Exchange | None = None
         self._connection: Connection | None = None
         self._generation = 0
@@ -173,7 +175,7 @@ class Call(KeepsError, Generic[T]):
         except Exception as reason:  # noqa: BLE001  # it is this request's, not that of who drives the loop
             self._retry_or_fail(reason, head)
             return
-        self._exchange = self._connection = None
+        self._exchange = self._connection = self._last_failure = None
         self._value = value
         self._done = True
         self._engine.budget.refund()
@@ -267,6 +269,7 @@ class Call(KeepsError, Generic[T]):
         if delay is None or loop.driven_s + delay > self._deadline:
             self._fail(self._after_attempts(error))
         else:
+            self._last_failure = error.with_traceback(None)  # its frames hold memory
             loop.call_at(loop.now + delay, self._attempt)
 
     def _after_attempts(self, error: Exception) -> Exception:
@@ -277,13 +280,13 @@ class Call(KeepsError, Generic[T]):
     def _give_up(self) -> None:
         timeout = self._allowance
         self._leave_connection()
-        self._fail(
-            _placed(too_slow(f"not finished within {timeout:g} s, after {self.attempts} attempts"), self._where())
-        )
+        error = _placed(too_slow(f"not finished within {timeout:g} s, after {self.attempts} attempts"), self._where())
+        error.__cause__ = self._last_failure
+        self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         if not self._done:
-            self._exchange = self._connection = None
+            self._exchange = self._connection = self._last_failure = None
             self._error = error
             self._done = True
 
