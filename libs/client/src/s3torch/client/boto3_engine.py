@@ -288,7 +288,8 @@ class Boto3Engine(ListsAtOnce):
         state = "open" if self._made is not None else "idle"
         return f"<{type(self).__name__} endpoint={self._context.endpoint!r} {state}>"
 
-    def _get(self, request: GetRequest, into: Into) -> GetResult:
+    def _get(self, asked: GetRequest, into: Into) -> GetResult:
+        request = asked
         view: memoryview | None = None
         buffer: BytesBuffer | None = None
         left = self._config.max_attempts
@@ -328,7 +329,7 @@ class Boto3Engine(ListsAtOnce):
                     self.counts.retries += 1
                     continue
             self.counts.received += info.length
-            return GetResult(request, view if buffer is None else buffer.take(), info)
+            return GetResult(asked, view if buffer is None else buffer.take(), info)
 
     def _put(self, bucket: str, key: str, body: Body, options: PutOptions) -> PutResult:
         answer = self._call(
