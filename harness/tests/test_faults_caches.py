@@ -11,13 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from s3torch.client import CacheConfig, GetInfo, S3Client, S3ClientConfig
+from s3torch.client import (
+    CacheConfig,
+    GetInfo,
+    GetRequest,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    S3Client,
+    S3ClientConfig,
+)
 from s3torch.client.cache import DiskCache
 from s3torch.client.memory import MemoryStore
 from s3torch.harness._options import ENGINES
+from s3torch.harness.faults import FaultPlan, FaultProxy
 from s3torch.harness.faults.cases import ALL_CASES
 from s3torch.harness.faults.matrix import choose_cells
 from s3torch.harness.faults.subjects import ALL_SUBJECTS
+from s3torch.harness.servers import MotoServer
 from s3torch.harness.servers._address import dummy_environment, own_environment
 
 if not hasattr(os, "fork"):
@@ -57,6 +67,8 @@ def test_what_a_cache_holds_is_known_to_be_right_or_wrong(directory: Path) -> No
     path.write_bytes(spoiled)
     [told] = wrong_entries(directory, versions)
     assert "50000 at 0 of k" in told
+    path.write_bytes(spoiled[:-1])  # anybody sees that this is no such file
+    assert wrong_entries(directory, versions) == []
 
 
 def test_bytes_of_one_version_under_the_name_of_another_are_found(tmp_path: Path) -> None:
@@ -80,6 +92,32 @@ def test_every_file_is_spoiled(directory: Path, fault: str) -> None:
     if fault == "other":
         assert sorted(before) == sorted(after)
         assert len(entries(directory)) > len(before)  # strange ones beside
+
+
+def test_a_proxy_counts_the_answers_that_have_bytes_of_objects(
+    moto_server: MotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", moto_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto_server.secret_key)
+    bucket = moto_server.create_bucket("faults-caches")
+    with FaultProxy(moto_server.endpoint, FaultPlan()) as proxy:
+        client = S3Client(moto_server.region, endpoint=proxy.endpoint)
+        client.put(bucket, "k", DATA)
+        client.put(bucket, "empty", b"")
+        etag = client.head_object(bucket, "k").etag
+        assert [len(page.object_info) for page in client.list_objects(bucket)] == [2]
+        with pytest.raises(PreconditionFailedError):  # 304
+            client.engine.start_get(GetRequest(bucket, "k", if_none_match=etag)).result()
+        with pytest.raises(ObjectNotFoundError):
+            client.read(bucket, "none")
+        assert client.read(bucket, "empty") == b""
+        assert proxy.objects() == 0
+        assert client.read(bucket, "k") == DATA
+        assert proxy.objects() == 1
+        assert proxy.injected() == {}
+        proxy.follow(FaultPlan())
+        assert proxy.objects() == proxy.requests() == 0
+        client.close()
 
 
 def test_etags_are_those_of_one_request() -> None:

@@ -13,6 +13,7 @@ import resource
 import signal
 import struct
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def unwritable(directory: Path) -> Iterator[None]:
 
 
 def wrong_entries(directory: Path, versions: Callable[[str], dict[str, bytes]]) -> list[str]:
-    """Return what is wrong with files that are whole: bytes that are not those of the version they are named after.
+    """Return what is wrong with files that say what they hold: bytes that are not those of the version they name.
 
     Args:
         directory: The cache's.
@@ -171,9 +172,11 @@ def wrong_entries(directory: Path, versions: Callable[[str], dict[str, bytes]]) 
     wrong = []
     for file in entries(directory):
         content = file.read_bytes()
-        if len(content) < _TAIL.size or not (tail := content[-_TAIL.size :]).startswith(b"s3tcach1"):
-            continue  # found out by any reader
-        _, start, length, size, name_length, _ = _TAIL.unpack(tail)
+        if len(content) < _TAIL.size:
+            continue  # found out by any reader, as are the next ones
+        _, start, length, size, name_length, checksum = _TAIL.unpack(content[-_TAIL.size :])
+        if not length < len(content) or zlib.crc32(content[length:-4]) != checksum:
+            continue
         name = content[-_TAIL.size - name_length : -_TAIL.size].decode()
         _, _, etag, key = name.split("\n", 3)
         known = versions(key)

@@ -166,7 +166,7 @@ def _judge(cell: Cell, case: FaultCase, report: Report | None, ended: Ended, str
         struck=struck,
         is_certain=case.is_certain,
         must_mend=case.must_mend(cell.engine),
-        least_s=case.least_s,
+        least_s=case.must_wait(cell.engine),
     )
     if report is None:
         return Outcome(cell, verdict, ended.seconds, struck, f"the process ended with status {ended.status}")

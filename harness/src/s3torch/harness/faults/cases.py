@@ -88,6 +88,10 @@ class FaultCase:
             return False  # it retries nothing, as nothing can go wrong there but by a wrapper around it
         return self.mends if engine != "boto3" or self.boto3_mends is None else self.boto3_mends
 
+    def must_wait(self, engine: str) -> float:
+        """Return the seconds that an engine has to wait: botocore knows ``x-amz-retry-after`` alone."""
+        return 0.0 if engine == "boto3" else self.least_s
+
     def plan(self, seed: int) -> FaultPlan:
         """Return the plan for one cell."""
         return FaultPlan(self.faults, rate=self.rate, seed=seed, after=self.after, most=self.most)
