@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Matrix", "Settings", "choose_cells"]
 
 # A cache is the same before any engine: on the others it meets what their own answers can make of it.
-_CACHED_ELSEWHERE = frozenset({"reset-some", "cut", "flip", "503-some", "403-midway", "replace", "cache-replace"})
+_CACHED_ELSEWHERE = frozenset({"reset-some", "flip", "403-midway", "replace", "cache-replace"})
 # It takes as long as a part may, for each of its attempts in turn; these read in every way that the engine knows.
 _DRIPPED_ELSEWHERE = frozenset({"read", "sequential", "get-many", "tar"})
 _GUARD_S = 120.0
