@@ -7,6 +7,7 @@ import pickle
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -85,6 +86,56 @@ def test_a_label_that_is_not_there_is_an_error(options: dict[str, Any]) -> None:
         S3IterableDataset.from_prefix("s3://bucket", **options).index.labels("square")
     with pytest.raises(TypeError, match="manifest must be a str"):
         S3MapDataset.from_manifest(5, **options)  # type: ignore[arg-type]
+
+
+def test_a_dict_labels_the_objects_it_names(options: dict[str, Any]) -> None:
+    labels = {f"s3://bucket/{key}": number for key, number in reversed(PAIRS)}
+    assert list(S3IterableDataset.from_objects(labels, **options)) == PAIRS[::-1]
+    assert sorted(S3IterableDataset.from_objects(labels, **options, shuffle=True)) == PAIRS
+    by_number = S3MapDataset.from_objects(labels, **options)
+    assert by_number[3] == PAIRS[-4]
+    assert by_number.__getitems__([0, 1]) == [PAIRS[-1], PAIRS[-2]]
+    names = dict.fromkeys(labels, "cat")
+    assert S3MapDataset.from_objects(names, **options)[0] == (KEYS[-1], "cat")
+
+
+@pytest.mark.parametrize("style", [S3IterableDataset, S3MapDataset])
+def test_bad_labels_fail_at_once(options: dict[str, Any], style: type[S3IterableDataset | S3MapDataset]) -> None:
+    with pytest.raises(ValueError, match=r"labels 'label' are not of one type"):
+        style.from_objects({"s3://bucket/000": 1, "s3://bucket/001": "cat"}, **options)
+    with pytest.raises(ValueError, match="without a key"):
+        style.from_objects({"s3://bucket/": 1}, **options)
+
+
+def test_an_index_is_given_labels(options: dict[str, Any]) -> None:
+    index = S3MapDataset.from_manifest(MANIFEST, **options).index
+    part = index.where(suffix=("1", "4"))[::-1]
+    more = part.with_labels({"place": np.arange(len(part))})
+    assert more.label_names == ["square", "place"]
+    assert more.fingerprint == part.fingerprint
+    assert more.labels("square").to_pylist() == [int(item.key) ** 2 for item in part]
+    assert [sample[1] for sample in S3IterableDataset.from_index(more, **options, label="place")] == [*range(len(part))]
+    whole = index.with_labels({"square": [0] * COUNT})
+    assert whole._columns is index._columns
+    assert whole.labels("square").to_pylist() == [0] * COUNT
+    assert index.labels("square").to_pylist() == [number**2 for number in range(COUNT)]
+    assert pickle.loads(pickle.dumps(more)).labels("place").to_pylist() == [*range(len(part))]
+    with pytest.raises(ValueError, match="1 labels 'a' for 23 objects"):
+        index.with_labels({"a": [1]})
+    with pytest.raises(ValueError, match="cannot be called 'key'"):
+        index.with_labels({"key": [1] * COUNT})
+
+
+class OfTheOriginal(S3MapDataset):
+    """A subclass that knows the original's arguments alone."""
+
+    def __init__(self, region: str, get_dataset_objects: Any, *rest: Any) -> None:
+        super().__init__(region, get_dataset_objects, *rest)
+
+
+def test_makers_give_subclasses_what_they_know(options: dict[str, Any]) -> None:
+    assert OfTheOriginal.from_prefix("s3://bucket/0", **options)[0] == KEYS[0]
+    assert OfTheOriginal.from_objects("s3://bucket/000", **options)[0] == KEYS[0]
 
 
 @pytest.mark.parametrize("style", [S3IterableDataset, S3MapDataset])

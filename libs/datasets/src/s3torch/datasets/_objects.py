@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from s3torch.client import S3BucketKeyData, S3Uri, parse_s3_uri
 from s3torch.datasets._listing import list_ahead
@@ -12,8 +12,10 @@ from s3torch.datasets.index import S3Index, list_index, load_manifest
 from s3torch.readers import ReaderClient
 
 __all__ = [
+    "LABEL",
     "GetDatasetObjects",
     "index_objects",
+    "objects_by_label",
     "objects_by_uri",
     "objects_of_index",
     "objects_of_manifest",
@@ -22,6 +24,9 @@ __all__ = [
 
 GetDatasetObjects: TypeAlias = Callable[[ReaderClient], Iterable[S3BucketKeyData]]
 """Given a client, name the objects of a dataset, in order."""
+
+LABEL = "label"
+"""The column of labels that are given with the names of objects."""
 
 
 def objects_under_prefix(s3_uri: str) -> GetDatasetObjects:
@@ -59,6 +64,20 @@ def objects_by_uri(object_uris: str | Iterable[str]) -> GetDatasetObjects:
     if not isinstance(object_uris, Iterable):
         raise TypeError(f"object_uris must be a str or an iterable of str, got {type(object_uris).__name__}")
     return partial(_name, uris=tuple(_parse_object(uri) for uri in object_uris))
+
+
+def objects_by_label(labels: Mapping[str, Any]) -> GetDatasetObjects:
+    """Return the function that names the objects of some URIs, with the column `LABEL` of their labels.
+
+    Args:
+        labels: By URI its object's label.
+
+    Raises:
+        ImportError: `pyarrow` is not installed.
+        ValueError: A URI is malformed or has no key, or the labels are not of one type.
+    """
+    index = S3Index.from_items(S3BucketKeyData(*_parse_object(uri)) for uri in labels)
+    return objects_of_index(index.with_labels({LABEL: list(labels.values())}))
 
 
 def objects_of_index(index: S3Index) -> GetDatasetObjects:

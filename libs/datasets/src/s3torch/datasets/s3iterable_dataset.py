@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import IterableDataset
@@ -11,7 +12,9 @@ from s3torch.client import S3ClientConfig
 from s3torch.datasets._dataset import identity
 from s3torch.datasets._epoch_dataset import EpochDataset
 from s3torch.datasets._objects import (
+    LABEL,
     GetDatasetObjects,
+    objects_by_label,
     objects_by_uri,
     objects_of_index,
     objects_of_manifest,
@@ -160,7 +163,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
     @classmethod
     def from_objects(
         cls,
-        object_uris: str | Iterable[str],
+        object_uris: str | Iterable[str] | Mapping[str, Any],
         *,
         region: str | None = None,
         endpoint: str | None = None,
@@ -173,7 +176,9 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
         """Make a dataset of the objects named, in the order given.
 
         Args:
-            object_uris: One ``s3://bucket/key`` or any number of them.
+            object_uris: One ``s3://bucket/key`` or any number of them; or a dict of them and their labels, all of one
+                type, which needs ``pyarrow``: a sample is then the pair of what the transform makes and the label,
+                and the objects are shared out as those of an index.
             region: As in the constructor.
             endpoint: As in the constructor.
             transform: As in the constructor.
@@ -189,8 +194,12 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             TypeError: An argument has the wrong type.
             ValueError: A URI is malformed or has no key.
         """
-        objects = objects_by_uri(object_uris)
-        return cls(
+        make: Callable[..., Self] = cls
+        if isinstance(object_uris, Mapping):
+            objects, make = objects_by_label(object_uris), partial(cls, label=LABEL)
+        else:
+            objects = objects_by_uri(object_uris)
+        return make(
             region,
             objects,
             endpoint,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from s3torch.client import S3BucketKeyData, S3ClientConfig
 from s3torch.datasets._dataset import S3Dataset, identity
 from s3torch.datasets._labelled import LabelColumn
 from s3torch.datasets._objects import (
+    LABEL,
     GetDatasetObjects,
     index_objects,
+    objects_by_label,
     objects_by_uri,
     objects_of_index,
     objects_of_manifest,
@@ -132,7 +135,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
     @classmethod
     def from_objects(
         cls,
-        object_uris: str | Iterable[str],
+        object_uris: str | Iterable[str] | Mapping[str, Any],
         *,
         region: str | None = None,
         endpoint: str | None = None,
@@ -144,7 +147,8 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
         """Make a dataset of the objects named, in the order given.
 
         Args:
-            object_uris: One ``s3://bucket/key`` or any number of them.
+            object_uris: One ``s3://bucket/key`` or any number of them; or a dict of them and their labels, all of one
+                type, which needs ``pyarrow``: a sample is then the pair of what the transform makes and the label.
             region: As in the constructor.
             endpoint: As in the constructor.
             transform: As in the constructor.
@@ -159,8 +163,12 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             TypeError: An argument has the wrong type.
             ValueError: A URI is malformed or has no key.
         """
-        objects = objects_by_uri(object_uris)
-        return cls(
+        make: Callable[..., Self] = cls
+        if isinstance(object_uris, Mapping):
+            objects, make = objects_by_label(object_uris), partial(cls, label=LABEL)
+        else:
+            objects = objects_by_uri(object_uris)
+        return make(
             region,
             objects,
             endpoint,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from s3torch.datasets.index._columns import Positions
+from s3torch.datasets.index._manifest_rows import COLUMNS
 from s3torch.datasets.index._shared import Pieces, SharedArrays
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Labels", "import_arrow"]
+    from s3torch.datasets.index.s3index import S3Index
+
+__all__ = ["Labels", "import_arrow", "merge_labels"]
 
 
 def import_arrow() -> Any:
@@ -26,6 +30,32 @@ def import_arrow() -> Any:
     except ImportError as error:
         raise ImportError("manifests need pyarrow: pip install 's3torch-datasets[manifest]'", name="pyarrow") from error
     return pa
+
+
+def merge_labels(index: S3Index, labels: Mapping[str, Any]) -> dict[str, pa.ChunkedArray | pa.Array]:
+    """Return all columns of an index's labels: those it has, and further ones, which come before its own of that name.
+
+    Args:
+        index: The index.
+        labels: By name an array, or a list, with a value for each object.
+
+    Raises:
+        ImportError: `pyarrow` is not installed.
+        ValueError: They do not fit the index, are called as its own columns are, or are of no type of Arrow's.
+    """
+    arrow = import_arrow()
+    merged: dict[str, Any] = {column: index.labels(column) for column in index.label_names}
+    for column, values in labels.items():
+        if column in COLUMNS:
+            raise ValueError(f"a column of labels cannot be called {column!r}: the manifest has one of that name")
+        try:
+            found = values if isinstance(values, (arrow.Array, arrow.ChunkedArray)) else arrow.array(values)
+        except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
+            raise ValueError(f"the labels {column!r} are not of one type that Arrow knows: {error}") from error
+        if len(found) != len(index):
+            raise ValueError(f"there are {len(found)} labels {column!r} for {len(index)} objects")
+        merged[column] = found
+    return merged
 
 
 class Labels:

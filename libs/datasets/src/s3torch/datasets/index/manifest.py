@@ -14,7 +14,7 @@ import numpy as np
 from s3torch.client import PutObjectStream, S3BucketKeyData, S3Client, parse_s3_uri
 from s3torch.datasets.index._building import build
 from s3torch.datasets.index._chunks import Chunk
-from s3torch.datasets.index._labels import Labels, import_arrow
+from s3torch.datasets.index._labels import Labels, import_arrow, merge_labels
 from s3torch.datasets.index._manifest_rows import COLUMNS, read_rows
 from s3torch.datasets.index.s3index import S3Index
 
@@ -80,14 +80,7 @@ def write_manifest(
     arrow = import_arrow()
     name = os.fspath(target)
     is_parquet = _is_parquet(name)
-    further = {column: index.labels(column) for column in index.label_names}
-    for column, values in (labels or {}).items():
-        if column in COLUMNS:
-            raise ValueError(f"a column of labels cannot be called {column!r}: the manifest has one of that name")
-        found = values if isinstance(values, (arrow.Array, arrow.ChunkedArray)) else arrow.array(values)
-        if len(found) != len(index):
-            raise ValueError(f"there are {len(found)} labels {column!r} for {len(index)} objects")
-        further[column] = found
+    further = merge_labels(index, labels or {})
     schema = arrow.schema(
         [
             ("bucket", arrow.dictionary(arrow.int32(), arrow.string())),

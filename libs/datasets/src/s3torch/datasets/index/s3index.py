@@ -171,13 +171,34 @@ class S3Index(Sequence[S3BucketKeyData]):
             int(np.maximum(self._columns.sizes(run), 0).sum()) for run in runs(self._positions)
         )  # a Python int: it may exceed 64 bits
 
+    def with_labels(self, labels: Mapping[str, Any]) -> S3Index:
+        """Return an index of the same objects with labels, as manifests have them; needs `pyarrow`.
+
+        Args:
+            labels: By the column's name an array, or a list, with a value for each object, all of one type. They are
+                added to those there are, or replace them.
+
+        Returns:
+            The index; the columns are shared, unless only some of their objects are in this one.
+
+        Raises:
+            ImportError: ``pyarrow`` is not installed.
+            ValueError: They do not fit the index.
+        """
+        from s3torch.datasets.index._labels import Labels, import_arrow, merge_labels
+
+        table = import_arrow().table(merge_labels(self, labels))
+        is_whole = self._settled == range(self._columns.count)
+        columns = self._columns if is_whole else build(chunks_of(self))
+        return S3Index(columns, labels=Labels(table))
+
     @property
     def label_names(self) -> list[str]:
-        """Names of the manifest's further columns."""
+        """Names of the columns of labels."""
         return [] if self._labels is None else self._labels.names
 
     def labels(self, name: str) -> pa.ChunkedArray:
-        """Return one of the manifest's further columns, a value for each object; needs `pyarrow`.
+        """Return a column of labels, a value for each object; needs `pyarrow`.
 
         Args:
             name: The column's.
@@ -189,7 +210,9 @@ class S3Index(Sequence[S3BucketKeyData]):
             KeyError: There is no such column.
         """
         if self._labels is None:
-            raise KeyError(f"there is no column {name!r}: the index was not made from a manifest with labels")
+            raise KeyError(
+                f"there is no column {name!r}: the index was not made from a manifest with labels, nor given any"
+            )
         return self._labels.column(name, self._positions)
 
     def save_manifest(
