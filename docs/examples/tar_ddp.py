@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from s3torch.client import ObjectNotFoundError, S3Client, parse_s3_uri
-from s3torch.datasets import S3TarDataset, merge_states
+from s3torch.datasets import S3TarDataset, list_index, merge_states
 
 
 def decode(sample: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,8 +28,9 @@ def decode(sample: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
 def train(shards: str, saved: str, steps: int | None, samples: int) -> None:
     """Go on where all ranks have stopped, and stop after some steps."""
     rank, client, place = dist.get_rank(), S3Client("us-east-1"), parse_s3_uri(saved)
+    index = list_index(client, shards, group=dist.group.WORLD).where(suffix=".tar")  # listed once, the same for all
     # Each step waits for all ranks: each gets its share of so many samples, whatever its shards hold.
-    dataset = S3TarDataset.from_prefix(shards, region="us-east-1", transform=decode, shuffle=True, samples=samples)
+    dataset = S3TarDataset.from_index(index, region="us-east-1", transform=decode, shuffle=True, samples=samples)
     try:
         dataset.load_state_dict(json.loads(client.read(*place)))
     except ObjectNotFoundError:
