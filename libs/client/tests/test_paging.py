@@ -2,144 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
-from typing import Any
-from xml.sax.saxutils import escape
+from collections.abc import Callable
 
 import pytest
+from libs.client.tests.listings import (
+    ENDLESS,
+    Script,
+    list_with_gaps,
+    listed_by,
+    repeat_everything,
+    say_an_empty_token,
+    say_no_token,
+)
 
 from s3torch.client import (
-    EngineContext,
-    ListObjectResult,
-    ObjectInfo,
     ProtocolError,
     S3Client,
     S3ClientConfig,
     UploadInfo,
 )
-from s3torch.client.memory import MemoryEngine, MemoryStore
 from s3torch.client.paging import Paging
-from s3torch.harness.servers.scripted import Request, ScriptedServer, Wire
+from s3torch.harness.servers.scripted import ScriptedServer
 
 pytestmark = pytest.mark.usefixtures("dummy_aws_env")
 
-Page = tuple[list[str], bool, "str | None"]
-"""Keys, whether the list goes on, and what is said to ask for the next page."""
-Script = Callable[["str | None"], Page]
-"""Gives a page for the token that it is asked for with."""
-
 MOST = 40
-
-
-def repeat_everything() -> Script:
-    return lambda token: (["p/a", "p/b"], True, "same")
-
-
-def repeat_the_token() -> Script:
-    """Goes on for three pages, and then stays."""
-    return lambda token: ([f"p/{token}"], True, {None: "1", "1": "2", "2": "3"}.get(token, "3"))
-
-
-def repeat_empty_pages() -> Script:
-    return lambda token: ([], True, "same")
-
-
-def drop_the_token() -> Script:
-    """Gives the first page whatever it is asked, with a token that looks new each time."""
-    tokens = itertools.count()
-    return lambda token: (["p/a", "p/b"], True, f"token {next(tokens)}")
-
-
-def go_in_a_circle() -> Script:
-    """Comes back to where it was after some pages without keys."""
-    return lambda token: ([], True, f"{(int(token or 0) + 1) % 5 + 1}")
-
-
-def turn_back_later() -> Script:
-    """Comes back to keys that it has listed, with new tokens, and some pages after the first ones."""
-    count = itertools.count()
-
-    def answer(token: str | None) -> Page:
-        number = next(count)
-        return [f"p/{number if number < 3 else 3 + number % 4}"], True, f"token {number}"
-
-    return answer
-
-
-ENDLESS = [
-    repeat_everything,
-    repeat_the_token,
-    repeat_empty_pages,
-    drop_the_token,
-    go_in_a_circle,
-    turn_back_later,
-]
-
-
-def say_no_token(token: str | None) -> Page:
-    return (["p/a"], True, "1") if token is None else (["p/b"], True, None)
-
-
-def say_an_empty_token(token: str | None) -> Page:
-    return (["p/a"], True, "1") if token is None else (["p/b"], True, "")
-
-
-def list_with_gaps(token: str | None) -> Page:
-    """Ten pages, most of them without keys, each with another token."""
-    number = int(token or 0)
-    return [f"p/{number}"] if number % 4 == 3 else [], number < 9, f"{number + 1}" if number < 9 else None
-
-
-def listing(page: Page) -> bytes:
-    keys, is_truncated, token = page
-    return (
-        "<ListBucketResult><Name>bucket</Name><Prefix>p/</Prefix>"
-        f"<IsTruncated>{str(is_truncated).lower()}</IsTruncated>"
-        + "".join(
-            f"<Contents><Key>{escape(key)}</Key><LastModified>2024-01-02T03:04:05.000Z</LastModified>"
-            f"<ETag>&quot;e&quot;</ETag><Size>1</Size></Contents>"
-            for key in keys
-        )
-        + (f"<NextContinuationToken>{token}</NextContinuationToken>" if token is not None else "")
-        + "</ListBucketResult>"
-    ).encode()
-
-
-class ScriptedEngine(MemoryEngine):
-    """An engine in memory whose pages are a script's."""
-
-    def __init__(self, context: EngineContext, script: Script) -> None:
-        super().__init__(context, MemoryStore())
-        self.script = script
-
-    def list_page(self, bucket: str, prefix: str, **options: Any) -> tuple[ListObjectResult, str | None]:
-        keys, is_truncated, token = self.script(options["token"])
-        infos = [ObjectInfo(key, '"e"', 1, 0) for key in keys]
-        return ListObjectResult(infos, []), (token or "") if is_truncated else None
-
-
-@contextlib.contextmanager
-def listed_by(engine: str, script: Script) -> Iterator[S3Client]:
-    """Give a client whose store lists by a script."""
-    options: dict[str, Any] = {"force_path_style": True, "read_timeout": 5.0, "operation_timeout": 20.0}
-    if engine == "memory":
-        yield S3Client("us-east-1", s3client_config=S3ClientConfig(engine=lambda c: ScriptedEngine(c, script)))
-        return
-
-    def answer(request: Request, wire: Wire) -> None:
-        wire.respond(200, listing(script(request.query.get("continuation-token"))))
-
-    with (
-        ScriptedServer(answer) as server,
-        S3Client(
-            "us-east-1", endpoint=server.endpoint, s3client_config=S3ClientConfig(engine=engine, **options)
-        ) as client,
-    ):
-        yield client
-
-
 on_each_engine = pytest.mark.parametrize("engine", ["direct", "boto3", "memory"])
 
 
