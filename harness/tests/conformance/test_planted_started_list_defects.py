@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 from harness.tests.conformance.holding import Good, hold
+from libs.client.tests.listings import LatePage
 
 from s3torch.client import ListPage, S3Exception, S3TimeoutError, Transfer
 from s3torch.client.memory import MemoryEngine
@@ -20,50 +21,17 @@ pytestmark = [pytest.mark.conformance, pytest.mark.usefixtures("in_continuous_in
 _COLUMNS = ("keys", "sizes", "etags", "last_modified", "storage_classes")
 
 
-class Late:
-    """A page that comes when somebody waits for it, or for another."""
-
-    def __init__(self, engine: AnswersLate, ask: Callable[[], DoneTransfer[ListPage]]) -> None:
-        self.engine = engine
-        self.ask = ask
-        self.answer: DoneTransfer[ListPage] | None = None
-        engine.flying.append(self)
-
-    def done(self) -> bool:
-        return self.answer is not None
-
-    def wait(self, until: Callable[[], bool] | None = None) -> None:
-        while not self.done() and not (until is not None and until()):
-            self.engine.step()
-
-    def advance(self, seconds: float = 0.0) -> None:
-        self.engine.step()
-
-    def result(self) -> ListPage:
-        self.wait()
-        assert self.answer is not None
-        return self.answer.result()
-
-    def cancel(self) -> None:
-        if self in self.engine.flying:
-            self.engine.flying.remove(self)
-            self.answer = DoneTransfer(error=S3Exception("cancelled"))
-
-    def rebase(self, body: object) -> None:
-        raise AssertionError("not for downloads")
-
-
 class AnswersLate(Good):
     """Obeys all laws; of the pages that are under way, the last one comes first."""
 
-    kind: type[Late] = Late
+    kind: type[LatePage] = LatePage
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.flying: list[Late] = []
+        self.flying: list[LatePage] = []
         self.cancelled = 0
 
-    def start_list_page(self, bucket: str, prefix: str, **options: Any) -> Late:  # type: ignore[override]  # waits
+    def start_list_page(self, bucket: str, prefix: str, **options: Any) -> LatePage:  # type: ignore[override]  # waits
         return self.kind(self, lambda: MemoryEngine.start_list_page(self, bucket, prefix, **options))
 
     def step(self) -> None:
@@ -186,7 +154,7 @@ class RaisesOnce(Good):
 class GivesPagesAsTheyCome(AnswersLate):
     """Gives whoever asks first the page that came first."""
 
-    class Mixed(Late):
+    class Mixed(LatePage):
         def wait(self, until: Callable[[], bool] | None = None) -> None:
             if not self.done():
                 self.answer = self.engine.flying.pop(0).ask()
@@ -197,7 +165,7 @@ class GivesPagesAsTheyCome(AnswersLate):
 class KeepsOnePage(AnswersLate):
     """Reads every page into the same memory."""
 
-    class Shared(Late):
+    class Shared(LatePage):
         memory: ClassVar[list[bytes]] = []
 
         def result(self) -> ListPage:
@@ -211,7 +179,7 @@ class KeepsOnePage(AnswersLate):
 class AsksAgain(AnswersLate):
     """Asks anew each time that the result is."""
 
-    class Asking(Late):
+    class Asking(LatePage):
         def result(self) -> ListPage:
             return self.ask().result()
 
@@ -219,7 +187,7 @@ class AsksAgain(AnswersLate):
 
 
 class AdvancesNothing(AnswersLate):
-    class Idle(Late):
+    class Idle(LatePage):
         def advance(self, seconds: float = 0.0) -> None:
             pass
 
@@ -229,7 +197,7 @@ class AdvancesNothing(AnswersLate):
 class DrivesOneAlone(AnswersLate):
     """Whoever waits for one listing brings no other."""
 
-    class Alone(Late):
+    class Alone(LatePage):
         def wait(self, until: Callable[[], bool] | None = None) -> None:
             self.advance()
 
@@ -242,16 +210,16 @@ class DrivesOneAlone(AnswersLate):
 
 
 class CancelsAll(AnswersLate):
-    class All(Late):
+    class All(LatePage):
         def cancel(self) -> None:
             for page in list(self.engine.flying):
-                Late.cancel(page)
+                LatePage.cancel(page)
 
     kind = All
 
 
 class CancelsWhatIsDone(AnswersLate):
-    class Done(Late):
+    class Done(LatePage):
         def cancel(self) -> None:
             super().cancel()
             self.answer = DoneTransfer(error=S3Exception("cancelled"))
@@ -261,13 +229,6 @@ class CancelsWhatIsDone(AnswersLate):
 
 class KeepsConnectionsOfTheCancelled(AnswersLate):
     """Has so many connections, and none for others once as many listings were cancelled."""
-
-    class Keeping(Late):
-        def cancel(self) -> None:
-            self.engine.cancelled += not self.done()
-            super().cancel()
-
-    kind = Keeping
 
     def start_list_page(self, bucket: str, prefix: str, **options: Any) -> Transfer[ListPage]:  # type: ignore[override]  # likewise
         if self.cancelled >= 7:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 from xml.sax.saxutils import escape
 
-from s3torch.client import EngineContext, ListObjectResult, ObjectInfo, S3Client, S3ClientConfig
+from s3torch.client import EngineContext, ListObjectResult, ListPage, ObjectInfo, S3Client, S3ClientConfig, S3Exception
 from s3torch.client.memory import MemoryEngine, MemoryStore
+from s3torch.client.transfers import DoneTransfer
 from s3torch.harness.servers.scripted import Request, ScriptedServer, Wire
 
 Page = tuple[list[str], bool, "str | None"]
@@ -123,3 +124,49 @@ def listed_by(engine: str, script: Script) -> Iterator[S3Client]:
         ) as client,
     ):
         yield client
+
+
+class BringsPages(Protocol):
+    """An engine whose pages come one by one, while somebody waits."""
+
+    flying: list[LatePage]
+    """Those under way."""
+    cancelled: int
+    """Those that were given up before they had come."""
+
+    def step(self) -> None:
+        """Let one of them come: its ``answer`` is what its ``ask`` returns."""
+
+
+class LatePage:
+    """A page that comes when somebody waits for it, or for another."""
+
+    def __init__(self, engine: BringsPages, ask: Callable[[], DoneTransfer[ListPage]]) -> None:
+        self.engine = engine
+        self.ask = ask
+        self.answer: DoneTransfer[ListPage] | None = None
+        engine.flying.append(self)
+
+    def done(self) -> bool:
+        return self.answer is not None
+
+    def wait(self, until: Callable[[], bool] | None = None) -> None:
+        while not self.done() and not (until is not None and until()):
+            self.engine.step()
+
+    def advance(self, seconds: float = 0.0) -> None:
+        self.engine.step()
+
+    def result(self) -> ListPage:
+        self.wait()
+        assert self.answer is not None
+        return self.answer.result()
+
+    def cancel(self) -> None:
+        if self in self.engine.flying:
+            self.engine.cancelled += 1
+            self.engine.flying.remove(self)
+            self.answer = DoneTransfer(error=S3Exception("cancelled"))
+
+    def rebase(self, body: object) -> None:
+        raise AssertionError("not for downloads")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from libs.client.tests.listings import LatePage
 
 from s3torch.client import (
     BucketNotFoundError,
@@ -24,44 +25,11 @@ from s3torch.client import (
     S3ConnectionError,
     S3Uri,
 )
-from s3torch.client.listing import ListPage
 from s3torch.client.memory import MemoryEngine, MemoryStore
-from s3torch.client.transfers import DoneTransfer
 from s3torch.datasets import list_index
 from s3torch.datasets.index._keyspace import successor
 from s3torch.datasets.index.listing import list_prefix
 from s3torch.harness.servers import MotoServer
-
-
-class LatePage:
-    """A page that is there when its turn has come, which is any order."""
-
-    def __init__(self, engine: LateEngine, ask: Callable[[], DoneTransfer[ListPage]]) -> None:
-        self.engine = engine
-        self.ask = ask
-        self.answer: DoneTransfer[ListPage] | None = None
-
-    def done(self) -> bool:
-        return self.answer is not None
-
-    def wait(self, until: Callable[[], bool] | None = None) -> None:
-        while not self.done() and not (until is not None and until()):
-            self.engine.step()
-
-    def advance(self, seconds: float = 0.0) -> None:
-        self.engine.step()
-
-    def result(self) -> ListPage:
-        self.wait()
-        assert self.answer is not None
-        return self.answer.result()
-
-    def cancel(self) -> None:
-        self.engine.cancelled += not self.done()
-        self.engine.flying.remove(self) if self in self.engine.flying else None
-
-    def rebase(self, body: object) -> None:
-        raise AssertionError("not for downloads")
 
 
 class LateEngine(MemoryEngine):
@@ -81,7 +49,6 @@ class LateEngine(MemoryEngine):
     def start_list_page(self, *arguments: object, **options: object) -> LatePage:  # type: ignore[override]  # waits
         self.asked += 1
         page = LatePage(self, lambda: MemoryEngine.start_list_page(self, *arguments, **options))  # type: ignore[arg-type]
-        self.flying.append(page)
         self.most = max(self.most, len(self.flying))
         return page
 
