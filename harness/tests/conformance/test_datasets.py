@@ -46,7 +46,7 @@ def maker(style: Any, target: Target, **others: Any) -> MakeDataset:
 class Maps(MapDatasetConformance):
     """The dataset by index of this project."""
 
-    reads_ahead = WINDOW
+    reads_ahead = 2 * WINDOW  # in flight, and as many again that wait for their turn
 
     @pytest.fixture
     def make_dataset(self, target: Target) -> MakeDataset:
@@ -56,7 +56,7 @@ class Maps(MapDatasetConformance):
 class Iterables(IterableDatasetConformance):
     """The dataset to iterate over."""
 
-    reads_ahead = WINDOW
+    reads_ahead = 2 * WINDOW  # in flight, and as many again that wait for their turn
 
     @pytest.fixture
     def make_dataset(self, target: Target) -> MakeDataset:
