@@ -10,7 +10,7 @@ local listing = require "listing"
 local xml = require "xml"
 
 local MIN_PART_BYTES = 5 * 1024 * 1024
-local DISCARD_READ_BYTES = 262144
+local DISCARD_READ_BYTES = 32768
 local DISCARDED_ETAG = '"discarded"'
 local NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
