@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 
+from s3torch.harness.bench import runner as runner_module
 from s3torch.harness.bench.contents import TRIED, WrongBytesError, check_uploaded
+from s3torch.harness.bench.environments import WORKSPACE
 from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.runner import Runner, Settings
 from s3torch.harness.bench.scenario import Scenario, Server
 from s3torch.harness.bench.scenarios.dcp import SCENARIOS
+from s3torch.harness.bench.scenarios.torch_files import SCENARIOS as FILE_SCENARIOS
 from s3torch.harness.servers import MotoServer
 
 # Each subject is a process that imports torch's distributed checkpoints.
@@ -57,3 +61,31 @@ def test_another_checkpoint_than_was_to_be_saved_is_noticed() -> None:
             dcp.save(state, storage_writer=S3StorageWriter(server.region, f"s3://{BUCKET}/{TRIED}", config))
         with pytest.raises(WrongBytesError):
             check_uploaded(place, {"tensors": 2, "tensor_size": 1024})
+
+
+def test_a_file_that_is_none_is_noticed() -> None:
+    with MotoServer() as server:
+        server.create_bucket(BUCKET)
+        client = server.boto3_client()
+        client.put_object(Bucket=BUCKET, Key=TRIED, Body=b"not what torch writes")
+        place = Place(server.endpoint, server.endpoint, client=client)
+        with pytest.raises(WrongBytesError, match=r"cannot be loaded .21 bytes, the first of them b'not what torch w'"):
+            check_uploaded(place, {"tensors": 2, "tensor_size": 1024})
+
+
+@pytest.mark.parametrize("environment", [WORKSPACE, "peer"])
+def test_wrong_bytes_of_a_peer_end_only_the_peer(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among ours nothing else matters then."""
+    (saving,) = (each for each in FILE_SCENARIOS if each.name == "torch-save")
+    entry = next(each for each in saving.entries if each.environment == WORKSPACE and each.is_remote)
+    writes_zeros = replace(entry, subject="connector:write", environment=environment)
+    # A peer that needs no environment of its own, as ours is here already.
+    monkeypatch.setattr(runner_module, "interpreter", lambda _: sys.executable)
+    with Runner(Settings(repeat=1, quick=True)) as runner:
+        wrong = replace(saving, server=Server.MOTO, entries=(writes_zeros,))
+        if environment == WORKSPACE:
+            with pytest.raises(WrongBytesError, match="cannot be loaded"):
+                runner.run(wrong)
+        else:
+            (measured,) = runner.run(wrong).measured
+            assert "cannot be loaded" in str(measured.failure)

@@ -223,11 +223,24 @@ def check_uploaded(place: Place, options: Mapping[str, Any]) -> None:
     expected = _make_state(options)
     with place.scratch() as folder:
         path = place.take(TRIED, folder)
-        if path.is_dir():
-            found = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
-            with _single_process():
-                dcp.load(found, storage_reader=dcp.FileSystemReader(path))
-        else:
-            found = torch.load(path, weights_only=True, mmap=True)
+        try:
+            if path.is_dir():
+                found = {name: torch.zeros_like(tensor) for name, tensor in expected.items()}
+                with _single_process():
+                    dcp.load(found, storage_reader=dcp.FileSystemReader(path))
+            else:
+                found = torch.load(path, weights_only=True, mmap=True)
+        except Exception as error:
+            raise WrongBytesError(f"what was stored cannot be loaded ({_look_at(path)}): {error}") from error
         if found.keys() != expected.keys() or not all(torch.equal(found[name], expected[name]) for name in expected):
             raise WrongBytesError("the checkpoint that was stored is not the one that was saved")
+
+
+def _look_at(path: Path) -> str:
+    """Say what lies there, as far as it helps to find out why."""
+    if not path.exists():
+        return "there is nothing"
+    if path.is_dir():
+        return ", ".join(f"{file.name}: {file.stat().st_size} bytes" for file in sorted(path.iterdir()))
+    with path.open("rb") as file:
+        return f"{path.stat().st_size} bytes, the first of them {file.read(16)!r}"

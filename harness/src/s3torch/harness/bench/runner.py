@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from s3torch.harness.bench.contents import TRIED, Stored, check_uploaded, choose, lay_out
+from s3torch.harness.bench.contents import TRIED, Stored, WrongBytesError, check_uploaded, choose, lay_out
 from s3torch.harness.bench.counting import CountingProxy, Counts
 from s3torch.harness.bench.environments import WORKSPACE, PeerEnvironmentError, interpreter
 from s3torch.harness.bench.lister import ListingServer
@@ -100,7 +100,7 @@ class Runner:
             What it gave; with the reason where it cannot be run here.
 
         Raises:
-            WrongBytesError: If a subject's bytes are wrong.
+            WrongBytesError: If the bytes of one of ours are wrong; a peer has failed then, and the others go on.
         """
         scenario = scaled(scenario, self._settings)
         try:
@@ -119,7 +119,9 @@ class Runner:
                     continue
                 try:
                     players.append(self._prepare(stack, scenario, entry, place, stored))
-                except (PeerEnvironmentError, SubjectError) as error:
+                except (PeerEnvironmentError, SubjectError, WrongBytesError) as error:
+                    if isinstance(error, WrongBytesError) and entry.environment == WORKSPACE:
+                        raise  # nothing else matters then
                     self._report(f"  {entry.name}: {error}")
                     failed[entry.name] = str(error)
             self._take_turns(players)
