@@ -12,10 +12,9 @@ from s3torch.datasets.index import S3Index, list_index, load_manifest
 from s3torch.readers import ReaderClient
 
 __all__ = [
-    "LABEL",
     "GetDatasetObjects",
     "index_objects",
-    "objects_by_label",
+    "objects_by_name",
     "objects_by_uri",
     "objects_of_index",
     "objects_of_manifest",
@@ -25,8 +24,7 @@ __all__ = [
 GetDatasetObjects: TypeAlias = Callable[[ReaderClient], Iterable[S3BucketKeyData]]
 """Given a client, name the objects of a dataset, in order."""
 
-LABEL = "label"
-"""The column of labels that are given with the names of objects."""
+_LABEL = "label"  # the column of labels that are given with the names of objects
 
 
 def objects_under_prefix(s3_uri: str) -> GetDatasetObjects:
@@ -66,18 +64,27 @@ def objects_by_uri(object_uris: str | Iterable[str]) -> GetDatasetObjects:
     return partial(_name, uris=tuple(_parse_object(uri) for uri in object_uris))
 
 
-def objects_by_label(labels: Mapping[str, Any]) -> GetDatasetObjects:
-    """Return the function that names the objects of some URIs, with the column `LABEL` of their labels.
+def objects_by_name(
+    object_uris: str | Iterable[str] | Mapping[str, Any],
+) -> tuple[GetDatasetObjects, dict[str, Any]]:
+    """Check the URIs of objects, and see whether they have labels.
 
     Args:
-        labels: By URI its object's label.
+        object_uris: As `objects_by_uri` has them, or by URI its object's label.
+
+    Returns:
+        The function that names the objects; and the dataset's options that go with it: none, or the column of labels.
 
     Raises:
-        ImportError: `pyarrow` is not installed.
-        ValueError: A URI is malformed or has no key, or the labels are not of one type.
+        ImportError: There are labels, and `pyarrow` is not installed.
+        TypeError: As `objects_by_uri`.
+        ValueError: Likewise, or the labels are not of one type.
     """
-    index = S3Index.from_items(S3BucketKeyData(*_parse_object(uri)) for uri in labels)
-    return objects_of_index(index.with_labels({LABEL: list(labels.values())}))
+    if not isinstance(object_uris, Mapping):
+        return objects_by_uri(object_uris), {}
+    index = S3Index.from_items(S3BucketKeyData(*_parse_object(uri)) for uri in object_uris)
+    labelled = index.with_labels({_LABEL: list(object_uris.values())})
+    return objects_of_index(labelled), {"label": _LABEL}
 
 
 def objects_of_index(index: S3Index) -> GetDatasetObjects:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import IterableDataset
@@ -12,10 +11,8 @@ from s3torch.client import S3ClientConfig
 from s3torch.datasets._dataset import identity
 from s3torch.datasets._epoch_dataset import EpochDataset
 from s3torch.datasets._objects import (
-    LABEL,
     GetDatasetObjects,
-    objects_by_label,
-    objects_by_uri,
+    objects_by_name,
     objects_of_index,
     objects_of_manifest,
     objects_under_prefix,
@@ -194,12 +191,8 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             TypeError: An argument has the wrong type.
             ValueError: A URI is malformed or has no key.
         """
-        make: Callable[..., Self] = cls
-        if isinstance(object_uris, Mapping):
-            objects, make = objects_by_label(object_uris), partial(cls, label=LABEL)
-        else:
-            objects = objects_by_uri(object_uris)
-        return make(
+        objects, labelled = objects_by_name(object_uris)
+        return cls(
             region,
             objects,
             endpoint,
@@ -208,6 +201,7 @@ class S3IterableDataset(EpochDataset, IterableDataset[Any]):
             enable_sharding,
             reader_constructor,
             **options,
+            **labelled,
         )
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,11 +12,9 @@ from s3torch.client import S3BucketKeyData, S3ClientConfig
 from s3torch.datasets._dataset import S3Dataset, identity
 from s3torch.datasets._labelled import LabelColumn
 from s3torch.datasets._objects import (
-    LABEL,
     GetDatasetObjects,
     index_objects,
-    objects_by_label,
-    objects_by_uri,
+    objects_by_name,
     objects_of_index,
     objects_of_manifest,
     objects_under_prefix,
@@ -163,12 +160,8 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             TypeError: An argument has the wrong type.
             ValueError: A URI is malformed or has no key.
         """
-        make: Callable[..., Self] = cls
-        if isinstance(object_uris, Mapping):
-            objects, make = objects_by_label(object_uris), partial(cls, label=LABEL)
-        else:
-            objects = objects_by_uri(object_uris)
-        return make(
+        objects, labelled = objects_by_name(object_uris)
+        return cls(
             region,
             objects,
             endpoint,
@@ -176,6 +169,7 @@ class S3MapDataset(S3Dataset, Dataset[Any]):
             s3client_config,
             reader_constructor,
             **options,
+            **labelled,
         )
 
     @classmethod
