@@ -135,6 +135,18 @@ def test_faults_of_caches_meet_those_that_have_one() -> None:
     assert wanted <= {each.name for each in ALL_CASES}
 
 
+def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        cwd=ROOT,
+        env={**own_environment(), **dummy_environment()},
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_slice_of_the_matrix_passes(tmp_path: Path) -> None:
@@ -145,15 +157,7 @@ def test_a_slice_of_the_matrix_passes(tmp_path: Path) -> None:
     }
     arguments = [part for name, values in wanted.items() for value in values for part in (f"--{name}", value)]
     file = tmp_path / "cells.json"
-    ended = subprocess.run(
-        [sys.executable, "-m", "s3torch.harness.faults", *arguments, "--seed", "1", "--json", str(file)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=ROOT,
-        env={**own_environment(), **dummy_environment()},
-    )
+    ended = run_python("-m", "s3torch.harness.faults", *arguments, "--seed", "1", "--json", str(file))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = {(cell["case"], cell["subject"]): cell for cell in json.loads(file.read_text())["cells"]}
     assert len(found) == 9
@@ -197,15 +201,7 @@ with Matrix(Settings(seed=1, jobs=1, limit=30.0)) as matrix:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_cache_that_is_broken_on_purpose_is_found() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", PLANTED],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=ROOT,
-        env={**own_environment(), **dummy_environment()},
-    )
+    ended = run_python("-c", PLANTED)
     assert ended.returncode == 0, ended.stderr
     told = dict(line.split(" -> ") for line in ended.stdout.splitlines())
     verdicts = {name: found.partition(" | ")[0] for name, found in told.items()}

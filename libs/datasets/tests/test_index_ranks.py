@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import queue
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.queues import Queue
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from libs.datasets.tests.ranks import answers_of
 
 from s3torch.client import BucketNotFoundError, ObjectInfo, S3BucketKeyData, S3Client, S3ClientConfig
 from s3torch.datasets import S3Index, S3IterableDataset, broadcast_index, list_index, load_manifest
@@ -286,34 +286,9 @@ def told(request: pytest.FixtureRequest, moto_server: MotoServer, tmp_path_facto
     with pytest.MonkeyPatch.context() as patch, moto_server.recording() as requests:
         for name, value in moto_server.env().items():
             patch.setenv(name, value)
-        try:
-            for process in processes:
-                process.start()
-            found = dict(_collect(answers, processes))
-            for process in processes:
-                process.join(timeout=60)
-            assert [process.exitcode for process in processes] == [0] * ranks
-        finally:
-            for process in processes:
-                process.kill()
-                process.join(timeout=10)
+        found = answers_of(processes, answers, 200)
     listings = [each.query for each in requests if "list-type=2" in each.query]
-    return Told(ranks, [found[rank] for rank in range(ranks)], listings)
-
-
-def _collect(answers: Answers, processes: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Give what each rank answers; fail once one of them has."""
-    deadline = time.monotonic() + 200
-    missing = len(processes)
-    while missing:
-        have_ended = not any(process.is_alive() for process in processes)
-        try:
-            yield answers.get(timeout=1)
-            missing -= 1
-        except queue.Empty:
-            assert not any(process.exitcode for process in processes), "a rank has failed"
-            assert not have_ended, "a rank's answer cannot be pickled"
-            assert time.monotonic() < deadline, "a rank does not answer"
+    return Told(ranks, found, listings)
 
 
 def test_ranks_get_the_index_of_one_listing(told: Told) -> None:

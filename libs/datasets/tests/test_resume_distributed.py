@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import queue
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 import torch
 import torch.distributed
+from libs.datasets.tests.ranks import answers_of
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
@@ -102,19 +101,6 @@ def step_together(
         answers.put((rank, steps))
 
 
-def collect(answers: Answers, processes: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Give what each rank answers; fail once one of them has."""
-    deadline = time.monotonic() + 150
-    missing = len(processes)
-    while missing:
-        try:
-            yield answers.get(timeout=1)
-            missing -= 1
-        except queue.Empty:
-            assert not any(process.exitcode for process in processes), "a rank has failed"
-            assert time.monotonic() < deadline, "a rank does not answer"
-
-
 def run(job: Any, ranks: int, folder: Path, dataset: S3IterableDataset, state: Any = None) -> list[Any]:
     """Run a job in processes of its own; return what each rank answers."""
     rendezvous = (folder / f"rendezvous-{job.__name__}-{ranks}-{id(state)}").as_uri()
@@ -123,18 +109,7 @@ def run(job: Any, ranks: int, folder: Path, dataset: S3IterableDataset, state: A
     processes = [
         context.Process(target=job, args=(rank, ranks, rendezvous, dataset, state, answers)) for rank in range(ranks)
     ]
-    try:
-        for process in processes:
-            process.start()
-        found = dict(collect(answers, processes))
-        for process in processes:
-            process.join(timeout=60)
-        assert [process.exitcode for process in processes] == [0] * ranks
-    finally:
-        for process in processes:
-            process.kill()
-            process.join(timeout=10)
-    return [found[rank] for rank in range(ranks)]
+    return answers_of(processes, answers, 150)
 
 
 def test_any_number_of_ranks_goes_on_from_the_state_of_the_first(served: Served, tmp_path: Path) -> None:
