@@ -27,6 +27,7 @@ READS = [
     "floor_http:serial_http_client",
     "floor_http:serial_socket",
     "floor_http:many",
+    "floor_http:held",
     "floor_tls:large_get_blocking",
     "floor_tls:large_get_memory",
 ]

@@ -320,3 +320,17 @@ def many(task: Task) -> Subject:
             sink(data)
 
     return Subject(run)
+
+
+def held(task: Task) -> Subject:
+    """Objects in memory, where the first run leaves them: what is left is what the consumer does with them."""
+    getter = ManyGet(task)
+    objects: list[bytes] = []
+
+    def run(sink: Sink) -> None:
+        if not objects:
+            objects.extend(getter.get(getter.requests(task.keys)))
+        for data in objects:
+            sink(data)
+
+    return Subject(run)
