@@ -27,6 +27,9 @@ Fetch: TypeAlias = Callable[[Sequence[str]], Iterable[bytes]]
 Open: TypeAlias = Callable[[Task], Fetch]
 """Connects; called in each process that fetches."""
 
+# One thread stacks a batch, as in every worker: OpenMP's others spin while they wait for the next, on the core that the
+# server needs, and would be counted.
+torch.set_num_threads(1)
 # Nobody writes into the samples.
 warnings.filterwarnings("ignore", message="The given buffer is not writable")
 
