@@ -108,6 +108,11 @@ def test_a_record_comes_back_from_json(record: Record) -> None:
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
+def test_what_was_kept_before_methods_had_numbers_is_of_the_first() -> None:
+    values = make_record([1.0], [1.0]).to_json()
+    assert Record.from_json({name: value for name, value in values.items() if name != "method"}).method == 1
+
+
 @settings(max_examples=30)
 @given(RECORDS)
 def test_what_a_later_version_adds_is_passed_over(record: Record) -> None:
@@ -257,6 +262,7 @@ def test_only_what_is_comparable_is_compared() -> None:
         replace(fast, made="2026-01-09T00:00:00Z"),
         replace(fast, quick=True),
         replace(fast, store="another"),
+        replace(fast, method=fast.method + 1),
         replace(fast, machine=replace(MACHINE, cpu="Another")),
         replace(fast, machine=replace(MACHINE, cores=64)),
         replace(fast, scenarios=(replace(fast.scenarios[0], size=1),)),

@@ -19,6 +19,8 @@ from s3torch.harness.bench.scenario import GIB, Role
 _T = TypeVar("_T")
 
 FORMAT = 1
+METHOD = 2
+"""How it is measured: raised whenever servers or subjects change such that the ratios do."""
 LOCAL = "local"
 """The store of runs on servers that the benchmark starts."""
 
@@ -163,6 +165,8 @@ class Record:
     """``local``, or what stands for the user's bucket without naming it."""
     quick: bool = False
     """Whether the figures mean nothing."""
+    method: int = 1
+    """How it was measured, as ``METHOD`` was then."""
 
     def find(self, name: str) -> ScenarioRecord | None:
         """Return a scenario by its name."""

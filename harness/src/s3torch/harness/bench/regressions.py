@@ -83,8 +83,9 @@ class Change:
 
 
 def is_comparable(now: Record, then: Record) -> bool:
-    """Tell whether two runs may be compared: the same processor, system and store, and figures that mean something."""
-    return not now.quick and not then.quick and (now.machine.kind, now.store) == (then.machine.kind, then.store)
+    """Tell whether two runs may be compared: the same machine, store and method, and figures that mean something."""
+    same = (now.machine.kind, now.store, now.method) == (then.machine.kind, then.store, then.method)
+    return same and not now.quick and not then.quick
 
 
 def comparable(now: Record, history: Sequence[Record]) -> list[Record]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from s3torch.harness.bench import figures
-from s3torch.harness.bench.history import LOCAL, Record, ScenarioRecord, SubjectRecord, VerdictRecord
+from s3torch.harness.bench.history import LOCAL, METHOD, Record, ScenarioRecord, SubjectRecord, VerdictRecord
 from s3torch.harness.bench.machine import Machine
 from s3torch.harness.bench.regressions import MIN_RUNS, Change, Kind
 from s3torch.harness.bench.results import Measured, Outcome, Verdict
@@ -185,7 +185,7 @@ def to_record(
         is_quick: Whether the figures mean nothing.
     """
     when = made.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return Record(when, machine, repeat, tuple(_scenario_record(each) for each in outcomes), store, is_quick)
+    return Record(when, machine, repeat, tuple(_scenario_record(each) for each in outcomes), store, is_quick, METHOD)
 
 
 def _scenario_record(outcome: Outcome) -> ScenarioRecord:
