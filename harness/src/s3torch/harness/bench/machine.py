@@ -50,11 +50,17 @@ def describe_machine() -> Machine:
     return Machine(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
-        memory=_memory(),
+        memory=main_memory(),
         system=f"{platform.system()} {kernel_version(platform.release())} {platform.machine()}",
         python=platform.python_version(),
         versions=_versions(),
     )
+
+
+def main_memory() -> int:
+    """Return the bytes of main memory; 0 where unknown."""
+    found = re.search(r"^MemTotal:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def kernel_version(release: str) -> str:
@@ -77,11 +83,6 @@ def _cpu() -> str:
             return platform.processor() or _UNKNOWN
         return done.stdout.strip() or _UNKNOWN
     return platform.processor() or _UNKNOWN
-
-
-def _memory() -> int:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
 
 
 def _read(path: Path) -> str:

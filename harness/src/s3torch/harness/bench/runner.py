@@ -11,6 +11,7 @@ from typing import Any
 from s3torch.harness.bench.contents import TRIED, Stored, WrongBytesError, check_uploaded, choose, lay_out
 from s3torch.harness.bench.counting import CountingProxy, Counts
 from s3torch.harness.bench.environments import WORKSPACE, PeerEnvironmentError, interpreter
+from s3torch.harness.bench.fresh_memory import recall
 from s3torch.harness.bench.lister import ListingServer
 from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.player import Player
@@ -124,7 +125,7 @@ class Runner:
                         raise  # nothing else matters then
                     self._report(f"  {entry.name}: {error}")
                     failed[entry.name] = str(error)
-            self._take_turns(players)
+            self._take_turns(players, scenario)
         measured = {player.entry.name: player.result() for player in players}
         return Outcome(
             scenario,
@@ -153,11 +154,13 @@ class Runner:
         with ExitStack() as stack:
             yield self._prepare(stack, scenario, entry, place, self._store(scenario, place))
 
-    def _take_turns(self, players: list[Player]) -> None:
+    def _take_turns(self, players: list[Player], scenario: Scenario) -> None:
         for number in range(self._settings.repeat):
             for player in players:
                 if player.failure is not None:
                     continue
+                if scenario.size >= _LARGE:
+                    recall(scenario.size)
                 try:
                     player.play()
                 except SubjectError as error:
