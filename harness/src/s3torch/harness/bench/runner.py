@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
@@ -127,6 +128,7 @@ class Runner:
                     failed[entry.name] = str(error)
             self._take_turns(players, scenario)
         measured = {player.entry.name: player.result() for player in players}
+        gc.collect()  # torch leaves whole states in cycles, and the next scenario wants their memory
         return Outcome(
             scenario,
             [
