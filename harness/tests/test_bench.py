@@ -249,6 +249,29 @@ def test_runs_floors_and_notices_wrong_bytes() -> None:
             runner.run(scenario)
 
 
+@pytest.mark.usefixtures("origin")
+def test_removes_what_no_further_scenario_reads() -> None:
+    few, large = (next(each for each in ALL_SCENARIOS if each.name == name) for name in ("serial", "get-read"))
+    few, large = (replace(each, entries=each.entries[:1]) for each in (few, large))
+    more = replace(few, count=few.count + 1, quick_count=200)
+    with Runner(Settings(repeat=1, quick=True)) as runner:
+        for scenario in (few, more, large):
+            runner.run(scenario)
+        origin: Any = runner._origin
+
+        def left() -> dict[str, int]:
+            return {folder.name: sum(1 for _ in folder.iterdir()) for folder in (origin.root / "bench").iterdir()}
+
+        size = str(32 * 1024 * 1024)
+        assert left() == {"110000": 200, size: 1}
+        runner.keep_for([few, large])
+        assert left() == {"110000": 100, size: 1}
+        assert runner.run(few).measured[0].runs
+        runner.keep_for([large])
+        assert left() == {"110000": 0, size: 1}
+        assert runner.run(more).measured[0].runs, "what has been removed is laid out anew"
+
+
 def test_says_what_is_missing_without_nginx(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: Origin) -> None:
         raise OriginUnavailableError("install nginx")

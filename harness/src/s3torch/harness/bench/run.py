@@ -222,11 +222,12 @@ class BenchmarkRun:
         outcomes: list[Outcome] = []
         progress = Progress(Console(stderr=True), len(scenarios))
         with self._partly_kept(outcomes, store), Runner(settings, progress.say, place=place) as runner:
-            for scenario in scenarios:
+            for number, scenario in enumerate(scenarios, 1):
                 with progress.scenario(scenario.name, len(scenario.entries) + settings.repeat):
                     outcome = runner.run(scenario)
                 outcomes.append(outcome)
                 print_outcome(outcome, console)
+                runner.keep_for(scenarios[number:])
         return outcomes
 
     @contextmanager

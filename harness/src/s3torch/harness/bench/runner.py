@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,7 +84,7 @@ class Runner:
         self._moto: Place | None = None
         self._listers: dict[int, ListingServer] = {}
         self._subjects = ""
-        self._stored: dict[tuple[object, ...], Stored] = {}
+        self._stored: dict[tuple[Server, tuple[object, ...]], Stored] = {}
 
     def __enter__(self) -> Runner:
         self._subjects = self._stack.enter_context(subject_path())
@@ -136,6 +137,26 @@ class Runner:
                 for entry in scenario.entries
             ],
         )
+
+    def keep_for(self, following: Iterable[Scenario]) -> None:
+        """Remove the objects on the origin that no further scenario reads: they lie in memory.
+
+        Args:
+            following: The scenarios that are still to run.
+        """
+        if self._origin is None:
+            return
+        layouts = {scaled(each, self._settings).layout for each in following}
+        over = [key for key in self._stored if key[0] is Server.PLAIN and key[1] not in layouts]
+        removed = {name for key in over for name in self._stored.pop(key).keys}
+        # Scenarios of fewer objects share the first of those that have more.
+        kept = {name for stored in self._stored.values() for name in stored.keys}
+        for name in removed - kept:
+            path = self._origin.root / BUCKET / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def player(self, scenario: Scenario, entry: Entry) -> Iterator[Player]:
@@ -268,7 +289,8 @@ class Runner:
     def _store(self, scenario: Scenario, place: Place) -> Stored:
         """Lay out the scenario's objects, once for all scenarios that share them."""
         # The origin's endpoints share their objects.
-        key = (scenario.server is Server.NONE, place.client is not None, *scenario.layout)
+        server = scenario.server if scenario.server is Server.NONE else Server.MOTO if place.client else Server.PLAIN
+        key = (server, scenario.layout)
         if key not in self._stored:
             self._stored[key] = lay_out(scenario, place, lambda key, options: self._save_ours(place, key, options))
         stored = self._stored[key]
