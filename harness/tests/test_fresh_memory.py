@@ -9,6 +9,7 @@ import pytest
 
 from s3torch.harness.bench import fresh_memory
 from s3torch.harness.bench.machine import main_memory
+from s3torch.harness.bench.subjects.memory import fresh_map
 
 SIZE = 100 * 1024 * 1024 + 1
 
@@ -32,11 +33,10 @@ def test_every_page_is_taken_and_freed_again() -> None:
 
 def test_no_more_than_a_part_of_the_memory_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
-    real = fresh_memory.fresh_map
 
     def note(size: int) -> object:
         taken.append(size)
-        return real(size)
+        return fresh_map(size)
 
     monkeypatch.setattr(fresh_memory, "fresh_map", note)
     for known in (0, 4 * SIZE, 100 * SIZE):
