@@ -1,15 +1,40 @@
-"""Whether processes have ended that a test has started, or has only heard of."""
+"""Processes of tests: Python that is run to its end, and whether others have ended that a test has heard of."""
 
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-__all__ = ["is_alive", "still_there"]
+from s3torch.harness.servers._address import dummy_environment, own_environment
+
+__all__ = ["is_alive", "run_python", "still_there"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_python(*arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run Python from the checkout, with a dummy identity and nothing of the user's; return how it has ended.
+
+    Args:
+        arguments: Those of the interpreter.
+        seconds: How long it may take.
+    """
+    return subprocess.run(
+        [sys.executable, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        cwd=ROOT,
+        env={**own_environment(), **dummy_environment()},
+    )
 
 
 def is_alive(process: Any) -> bool:

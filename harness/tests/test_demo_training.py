@@ -18,6 +18,7 @@ from s3torch.harness.demo.settings import Job, StoreAddress
 from s3torch.harness.demo.training import latest_checkpoint
 from s3torch.harness.demo.verdict import RunRecord, compare
 from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers._address import own_environment
 
 SAMPLES, EPOCHS = 128, 2
 
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(175)]
 
 @pytest.fixture(scope="module")
 def env(moto_server: MotoServer) -> dict[str, str]:
-    return {**{name: value for name, value in os.environ.items() if not name.startswith("AWS_")}, **moto_server.env()}
+    return {**own_environment(), **moto_server.env()}
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from harness.tests.processes import run_python
 
 from s3torch.client import (
     CacheConfig,
@@ -28,7 +27,6 @@ from s3torch.harness.faults.cases import ALL_CASES
 from s3torch.harness.faults.matrix import choose_cells
 from s3torch.harness.faults.subjects import ALL_SUBJECTS
 from s3torch.harness.servers import MotoServer
-from s3torch.harness.servers._address import dummy_environment, own_environment
 
 if not hasattr(os, "fork"):
     pytest.skip("the matrix forks its cells", allow_module_level=True)
@@ -135,18 +133,6 @@ def test_faults_of_caches_meet_those_that_have_one() -> None:
     assert wanted <= {each.name for each in ALL_CASES}
 
 
-def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=ROOT,
-        env={**own_environment(), **dummy_environment()},
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_slice_of_the_matrix_passes(tmp_path: Path) -> None:
@@ -157,7 +143,7 @@ def test_a_slice_of_the_matrix_passes(tmp_path: Path) -> None:
     }
     arguments = [part for name, values in wanted.items() for value in values for part in (f"--{name}", value)]
     file = tmp_path / "cells.json"
-    ended = run_python("-m", "s3torch.harness.faults", *arguments, "--seed", "1", "--json", str(file))
+    ended = run_python("-m", "s3torch.harness.faults", *arguments, "--seed", "1", "--json", str(file), seconds=280)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = {(cell["case"], cell["subject"]): cell for cell in json.loads(file.read_text())["cells"]}
     assert len(found) == 9
@@ -201,7 +187,7 @@ with Matrix(Settings(seed=1, jobs=1, limit=30.0)) as matrix:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_cache_that_is_broken_on_purpose_is_found() -> None:
-    ended = run_python("-c", PLANTED)
+    ended = run_python("-c", PLANTED, seconds=280)
     assert ended.returncode == 0, ended.stderr
     told = dict(line.split(" -> ") for line in ended.stdout.splitlines())
     verdicts = {name: found.partition(" | ")[0] for name, found in told.items()}

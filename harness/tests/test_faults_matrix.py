@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from harness.tests.processes import still_there
+from harness.tests.processes import run_python, still_there
 
 from s3torch.client import ObjectNotFoundError, S3ClientConfig, S3ConnectionError
 from s3torch.harness._options import ENGINES, load_engine
@@ -25,7 +25,6 @@ from s3torch.harness.faults.place import Place
 from s3torch.harness.faults.plan import make_replacement
 from s3torch.harness.faults.subjects import ALL_SUBJECTS
 from s3torch.harness.faults.verdict import Report, Verdict, judge
-from s3torch.harness.servers._address import dummy_environment, own_environment
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -241,15 +240,7 @@ def test_what_killed_turns_have_written_is_not_taken_for_the_last_turns(writes: 
 
 def run_script(script: str, *arguments: str) -> list[str]:
     """Run code that forks, in a process without threads; return its lines."""
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env={**own_environment(), **dummy_environment()},
-    )
+    ended = run_python("-c", script, *arguments, seconds=120)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()
 

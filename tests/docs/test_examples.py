@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers._address import own_environment
 
 if TYPE_CHECKING:
     from tests.docs.conftest import Page
@@ -39,10 +39,7 @@ needs_fork = pytest.mark.skipif(
 
 
 def run(source: Path, title: str, preamble: Path | None, server: MotoServer) -> subprocess.CompletedProcess[str]:
-    nowhere = source.parent / "no-such-folder"
-    env = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
-    env |= server.env()
-    env |= {"AWS_CONFIG_FILE": str(nowhere), "AWS_SHARED_CREDENTIALS_FILE": str(nowhere), "NO_PROXY": "127.0.0.1"}
+    env = {**own_environment(), **server.env()}
     # Newer Pythons warn of a fork beside any thread, and torch computes with threads.
     warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
     command = [sys.executable, *warnings, "-c", RUNNER, title, str(source), str(preamble or "")]

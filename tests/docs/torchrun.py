@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers._address import own_environment
 
 __all__ = ["DEADLINE", "torchrun"]
 
@@ -23,15 +23,12 @@ def torchrun(server: MotoServer, ranks: int, program: str, *arguments: str) -> l
     Each rank prints into a file of its own: torchrun runs Python unbuffered, where a line and its end are two
     writes, and on one pipe another rank's line may come between them.
     """
-    env = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
-    env |= {**server.env(), "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    env |= {"NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as logs:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
         launcher += ["--redirects=1", f"--log-dir={logs}"]
         finished = subprocess.run(
             [*launcher, str(EXAMPLES / program), *arguments],
-            env=env,
+            env={**own_environment(), **server.env(), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             timeout=DEADLINE,

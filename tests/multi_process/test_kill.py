@@ -25,6 +25,7 @@ from s3torch.dcp import S3CheckpointCatalog, S3StorageReader
 
 if TYPE_CHECKING:
     from s3torch.harness.servers import MotoServer
+from s3torch.harness.servers._address import own_environment
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,8 +43,7 @@ class Zygote:
     """The process that forks ranks."""
 
     def __init__(self, server: MotoServer, folder: Path) -> None:
-        own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        environment = {**own, **server.env(), "OMP_NUM_THREADS": "1"}
+        environment = {**own_environment(), **server.env(), "OMP_NUM_THREADS": "1"}
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self._errors = Path(folder, "errors").open("w+")  # noqa: SIM115  # closed by close()
         self._process = subprocess.Popen(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from s3torch.harness.servers._address import own_environment
+
 if TYPE_CHECKING:
     from s3torch.harness.servers import MotoServer
 
@@ -31,10 +33,7 @@ def outcomes(moto_server: MotoServer, tmp_path_factory: pytest.TempPathFactory) 
     """Runs all scenarios, and tells what came of each in each process."""
     local = tmp_path_factory.mktemp("sharding")
     bucket = moto_server.create_bucket(f"sharding-{os.getpid()}")
-    env = {name: value for name, value in os.environ.items() if not name.upper().startswith("AWS_")}
-    nowhere = str(local / "no-such-file")
-    env |= moto_server.env() | {"AWS_CONFIG_FILE": nowhere, "AWS_SHARED_CREDENTIALS_FILE": nowhere}
-    env |= {"NO_PROXY": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+    env = {**own_environment(), **moto_server.env(), "OMP_NUM_THREADS": "1"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, str(PROGRAM), f"s3://{bucket}/run", str(local)]
     with (local / "output").open("w+", encoding="utf-8") as output:
