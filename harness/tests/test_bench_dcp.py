@@ -11,10 +11,13 @@ from s3torch.harness.bench import runner as runner_module
 from s3torch.harness.bench.contents import TRIED, WrongBytesError, check_uploaded
 from s3torch.harness.bench.environments import WORKSPACE
 from s3torch.harness.bench.place import BUCKET, Place
+from s3torch.harness.bench.process import SubjectProcess
 from s3torch.harness.bench.runner import Runner, Settings
 from s3torch.harness.bench.scenario import Scenario, Server
 from s3torch.harness.bench.scenarios.dcp import SCENARIOS
+from s3torch.harness.bench.scenarios.large import SCENARIOS as LARGE_SCENARIOS
 from s3torch.harness.bench.scenarios.torch_files import SCENARIOS as FILE_SCENARIOS
+from s3torch.harness.bench.subjects.measure import Run
 from s3torch.harness.servers import MotoServer
 
 # Each subject is a process that imports torch's distributed checkpoints.
@@ -89,3 +92,26 @@ def test_wrong_bytes_of_a_peer_end_only_the_peer(environment: str, monkeypatch: 
         else:
             (measured,) = runner.run(wrong).measured
             assert "cannot be loaded" in str(measured.failure)
+
+
+class SpoiltLater(SubjectProcess):
+    """A subject whose bytes are right when it is tried, and wrong in its turn."""
+
+    def run(self, *, check: bool = False, spend: float = 0.0) -> Run:
+        found = super().run(check=check, spend=spend)
+        return found if check else replace(found, crc=found.crc ^ 1)
+
+
+@pytest.mark.parametrize("environment", [WORKSPACE, "peer"])
+def test_so_do_those_of_its_turns(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (reading,) = (each for each in LARGE_SCENARIOS if each.name == "get-read")
+    entry = next(each for each in reading.entries if each.subject.startswith("connector:"))
+    monkeypatch.setattr(runner_module, "interpreter", lambda _: sys.executable)
+    entries = (replace(entry, environment=environment), replace(entry, name="another", environment=environment))
+    with Runner(Settings(repeat=1, quick=True), launch=SpoiltLater) as runner:
+        spoilt = replace(reading, server=Server.MOTO, entries=entries)
+        if environment == WORKSPACE:
+            with pytest.raises(WrongBytesError, match="CRC-32"):
+                runner.run(spoilt)
+        else:
+            assert ["CRC-32" in str(each.failure) for each in runner.run(spoilt).measured] == [True, True]

@@ -1,6 +1,6 @@
 """Fresh memory at the same price for all who run.
 
-A virtual machine hands pages that have been free for a second back to its host (free page reporting, in the kernel's
+A virtual machine may hand pages that have been free for a second back to its host (free page reporting, in the kernel's
 documentation of memory management). To take one again costs a fault of the host's, several times what the kernel's own
 does: whoever ran first after a pause would pay for all.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 
-from s3torch.harness.bench.machine import main_memory
+from s3torch.harness.bench.machine import available_memory
 from s3torch.harness.bench.subjects.memory import advise_huge, fresh_map
 
 __all__ = ["recall"]
@@ -22,10 +22,10 @@ def recall(size: int) -> None:
     """Take as much memory as a run with so much data may need, and free it: the next who asks gets it fast.
 
     Args:
-        size: Bytes of the data. No more than a quarter of the machine's memory is taken.
+        size: Bytes of the data. No more than a quarter of the memory that is available is taken.
     """
-    known = main_memory()
-    length = min(_COPIES * size, known // 4) if known else size
+    available = available_memory()
+    length = min(_COPIES * size, available // 4) if available else size
     with fresh_map(length) as memory:
         with memoryview(memory) as view:
             advise_huge(view)

@@ -50,17 +50,16 @@ def describe_machine() -> Machine:
     return Machine(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
-        memory=main_memory(),
+        memory=_meminfo("MemTotal"),
         system=f"{platform.system()} {kernel_version(platform.release())} {platform.machine()}",
         python=platform.python_version(),
         versions=_versions(),
     )
 
 
-def main_memory() -> int:
-    """Return the bytes of main memory; 0 where unknown."""
-    found = re.search(r"^MemTotal:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+def available_memory() -> int:
+    """Return the bytes of memory that programs can take without harm to others; 0 where unknown."""
+    return _meminfo("MemAvailable")
 
 
 def kernel_version(release: str) -> str:
@@ -83,6 +82,11 @@ def _cpu() -> str:
             return platform.processor() or _UNKNOWN
         return done.stdout.strip() or _UNKNOWN
     return platform.processor() or _UNKNOWN
+
+
+def _meminfo(name: str) -> int:
+    found = re.search(rf"^{name}:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 def _read(path: Path) -> str:

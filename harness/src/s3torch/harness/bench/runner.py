@@ -123,10 +123,7 @@ class Runner:
                 try:
                     players.append(self._prepare(stack, scenario, entry, place, stored))
                 except (PeerEnvironmentError, SubjectError, WrongBytesError) as error:
-                    if isinstance(error, WrongBytesError) and entry.environment == WORKSPACE:
-                        raise  # nothing else matters then
-                    self._report(f"  {entry.name}: {error}")
-                    failed[entry.name] = str(error)
+                    failed[entry.name] = self._outlive(entry, error)
             self._take_turns(players, scenario)
         measured = {player.entry.name: player.result() for player in players}
         gc.collect()  # torch leaves whole states in cycles, and the next scenario wants their memory
@@ -186,10 +183,16 @@ class Runner:
                     recall(scenario.size)
                 try:
                     player.play()
-                except SubjectError as error:
-                    self._report(f"  {player.entry.name}: {error}")
-                    player.failure = str(error)
+                except (SubjectError, WrongBytesError) as error:
+                    player.failure = self._outlive(player.entry, error)
             self._report(f"  round {number + 1} of {self._settings.repeat}")
+
+    def _outlive(self, entry: Entry, error: Exception) -> str:
+        """Report what has ended one subject, and return it; where ours has wrong bytes, nothing else matters."""
+        if isinstance(error, WrongBytesError) and entry.environment == WORKSPACE:
+            raise error
+        self._report(f"  {entry.name}: {error}")
+        return str(error)
 
     def _prepare(self, stack: ExitStack, scenario: Scenario, entry: Entry, place: Place, stored: Stored) -> Player:
         self._report(f"  {entry.name}")
