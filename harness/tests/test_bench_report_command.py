@@ -225,6 +225,34 @@ def test_figures_are_kept_where_nothing_can_be_removed(
     assert any(each.seconds for each in scenario.subjects)
 
 
+@posix_only
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_what_was_measured_outlives_a_run_that_is_killed(
+    moto_server: MotoServer, s3_bucket: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    json, html = tmp_path / "report.json", tmp_path / "report.html"
+    process = psutil.Popen(
+        [sys.executable, "-m", "s3torch.cli", "bench", "serial", "many", "--uri", f"s3://{s3_bucket}", "--quick",
+         "--no-peers", "--yes", "--json", str(json), "--html", str(html)],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env, start_new_session=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 100
+        while not html.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        for each in [*process.children(recursive=True), process]:  # as the kernel does where memory runs out
+            each.kill()
+        process.wait(10)
+    first, *_ = read_record(json).scenarios
+    assert first.scenario == "serial"
+    assert any(each.seconds for each in first.subjects)
+    assert "one by one" in html.read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_bucket_that_cannot_be_written_is_one_line(

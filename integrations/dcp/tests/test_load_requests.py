@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import pickle
 import subprocess
 import sys
 import time
@@ -117,16 +118,51 @@ def test_columns_far_apart_cost_their_bytes_and_near_ones_one_range(place: Place
     assert sizes == [4000] * 8 + [999 * 2000 + 400]
 
 
-def test_small_tensors_take_few_requests(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("elements", "most"), [(2500, 6), (16_384, 24), (100_000, 160)])
+def test_small_tensors_take_few_requests(place: Place, tmp_path: Path, elements: int, most: int) -> None:
     for how in ("ours", "stock"):
         place.clear()
-        saved = layers(300, 2500)
-        save(place, saved, tmp_path, how)
+        saved = layers(300, elements)
+        save(place, saved, tmp_path / how, how)
         reader = place.reader()
         place.engine.gets.clear()
-        found = load({name: torch.zeros(2500) for name in saved}, reader)
+        found = load({name: torch.zeros(elements) for name in saved}, reader)
         assert all(torch.equal(found[name], saved[name]) for name in saved)
-        assert len(place.engine.gets) <= 6
+        assert len(place.engine.gets) <= most
+        data = [get for get in place.engine.gets if get.key.endswith(".distcp")]
+        assert sum(map(size, data)) <= 300 * (4 * elements + 2048)  # with the heads, and what is noted at the ends
+
+
+def test_a_few_rows_of_a_small_tensor_cost_a_head_and_their_bytes(place: Place, tmp_path: Path) -> None:
+    value = torch.randn(1000, 100)
+    save(place, {"value": value}, tmp_path, "stock")
+    target, parts = torch.zeros(100, 100), [torch.zeros(300, 100) for _ in range(2)]
+    for chunks, expected in (
+        ([((600, 0), target)], [4096, 100 * 400]),
+        # Together they want more than half, which comes once and without asking for the head.
+        ([((0, 0), parts[0]), ((500, 0), parts[1])], [None]),
+    ):
+        reader = place.reader()
+        place.engine.gets.clear()
+        load({"value": Chunks((1000, 100), chunks)}, reader)
+        sizes = [size(get) for get in place.engine.gets if get.key.endswith(".distcp")]
+        assert len(sizes) == len(expected)
+        assert expected == [None] or sizes == expected
+    assert torch.equal(target, value[600:700])
+    assert torch.equal(parts[0], value[:300])
+    assert torch.equal(parts[1], value[500:800])
+
+
+def test_a_tensor_of_which_nothing_is_stored_is_an_error(place: Place, tmp_path: Path) -> None:
+    save_stock({"value": torch.randn(5)}, tmp_path)
+    file = tmp_path / ".metadata"
+    metadata = pickle.loads(file.read_bytes())  # noqa: S301  # written a line above
+    for info in metadata.storage_data.values():
+        info.length = 0
+    file.write_bytes(pickle.dumps(metadata))
+    upload(tmp_path, place.store)
+    with pytest.raises(CorruptCheckpointError, match="value"):
+        load({"value": torch.zeros(5)}, place.reader())
 
 
 def test_any_failing_request_is_the_error_and_nothing_is_committed(place: Place, tmp_path: Path) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -221,24 +220,16 @@ class BenchmarkRun:
                       highlight=False, soft_wrap=True)  # fmt: skip
         outcomes: list[Outcome] = []
         progress = Progress(Console(stderr=True), len(scenarios))
-        with self._partly_kept(outcomes, store), Runner(settings, progress.say, place=place) as runner:
+        with Runner(settings, progress.say, place=place) as runner:
             for number, scenario in enumerate(scenarios, 1):
                 with progress.scenario(scenario.name, len(scenario.entries) + settings.repeat):
                     outcome = runner.run(scenario)
                 outcomes.append(outcome)
                 print_outcome(outcome, console)
+                # Now and not only at the end: whatever ends a run of hours leaves what it had measured.
+                self._write(self._record(outcomes, store), [], [])
                 runner.keep_for(scenarios[number:])
         return outcomes
-
-    @contextmanager
-    def _partly_kept(self, outcomes: Sequence[Outcome], store: str) -> Iterator[None]:
-        """Write the files of what has been measured even where something ends the run early."""
-        try:
-            yield
-        except BaseException:
-            if outcomes:
-                self._write(self._record(outcomes, store), [], [])
-            raise
 
     def _record(self, outcomes: Sequence[Outcome], store: str) -> Record:
         return to_record(

@@ -113,15 +113,16 @@ class _Sending:
                 self.state = _OTHERWISE
                 return
             fills.append(Fill(item, stored, None if item.is_bytes else parcel.room))
-        self._loading.fetch(fills, sum(fill.item.info.length for fill in fills if fill.stored is None))
+        self._loading.fetch(fills, sum(fill.held for fill in fills))
         for fill in fills:
             parcel = by_wanted[wanted(fill.item.read)]
-            if fill.raw is None:
-                continue
             if fill.item.is_bytes:
                 if fill.raw:
                     parcel.room.copy_(torch.frombuffer(fill.raw, dtype=torch.uint8))
-            elif self._loading.decode(fill) != parcel.item.dtype:
+                continue
+            if fill.raw is not None:
+                self._loading.decode(fill)
+            if fill.dtype not in (None, parcel.item.dtype):
                 self.state = _OTHERWISE
 
     def send(self, group: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from s3torch.dcp._item_info import payload_offset
 from s3torch.dcp._load_plan import StoredTensor
 from s3torch.dcp.errors import CorruptCheckpointError
 
-__all__ = ["Item", "find_items", "noted_tensor"]
+__all__ = ["Item", "find_items", "noted_tensor", "wanted_bytes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +100,22 @@ def noted_tensor(item: Item, metadata: Metadata | None) -> StoredTensor | None:
     if offset + step * dtype.itemsize > item.info.length:
         return None
     return StoredTensor(item.info.offset + offset, dtype, shape, tuple(reversed(stride)))
+
+
+def wanted_bytes(item: Item, metadata: Metadata | None) -> int:
+    """Return how many bytes a read takes of a stored tensor's elements.
+
+    Args:
+        item: The tensor.
+        metadata: The checkpoint's, for the type.
+
+    Returns:
+        The bytes; 0 where the metadata does not tell.
+    """
+    described = None if metadata is None else metadata.state_dict_metadata.get(item.read.storage_index.fqn)
+    if not isinstance(described, TensorStorageMetadata):
+        return 0
+    return math.prod(item.read.lengths) * described.properties.dtype.itemsize
 
 
 def _find_chunk(described: TensorStorageMetadata, index: MetadataIndex) -> ChunkStorageMetadata | None:

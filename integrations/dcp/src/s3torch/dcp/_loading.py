@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ from s3torch.client import GetRequest, InvalidRangeError, ObjectNotFoundError, S
 from s3torch.client.scatter import Piece, read_pieces
 from s3torch.dcp._folder import Folder
 from s3torch.dcp._heads import HEAD_SIZE, read_head
-from s3torch.dcp._items import Item, find_items, noted_tensor
-from s3torch.dcp._load_plan import StoredTensor, select
+from s3torch.dcp._items import Item, find_items, noted_tensor, wanted_bytes
+from s3torch.dcp._load_plan import Box, StoredTensor, select
 from s3torch.dcp._placing import place
 from s3torch.dcp.errors import CheckpointError, CorruptCheckpointError
 
@@ -27,8 +28,10 @@ Transform = Callable[[ReadItem, Sequence[str], IO[bytes]], IO[bytes]]
 """Undoes what the bytes of an item went through when they were saved, named by descriptors."""
 
 _KIB = 1024
-# Items up to this size come whole: the round trip for the head would cost more.
-_WHOLE = 64 * _KIB
+# Items up to this size come whole, and those up to the other where half of the bytes are wanted: the round trip for
+# the head would cost more.
+_TINY = 64 * _KIB
+_SMALL = 512 * _KIB
 _LONGEST = 8 * _KIB * _KIB
 _SHORTEST = 256 * _KIB
 
@@ -68,10 +71,10 @@ class Loading:
         wave = _Wave()
         devices: set[torch.device] = set()
         for item, where in zip(items, stored, strict=True):
-            held = 2 * item.info.length if where is None else 0  # the bytes as they come, and what is made of them
-            target = None
-            if not item.is_bytes:
-                target = self.resolve_read(item.read, planner)
+            target = None if item.is_bytes else self.resolve_read(item.read, planner)
+            fill = Fill(item, where, target)
+            held = 2 * fill.held  # the bytes as they come, and what is made of them
+            if target is not None:
                 if _storage_of(target) not in owned:
                     held += target.nbytes
                 _synchronize(target.device, devices)
@@ -79,7 +82,7 @@ class Loading:
                 self._finish(wave, planner)
                 wave = _Wave()
             wave.held += held
-            wave.fills.append(Fill(item, where, target))
+            wave.fills.append(fill)
         self._finish(wave, planner)
 
     def locate(self, items: Sequence[Item]) -> list[StoredTensor | None]:
@@ -93,14 +96,19 @@ class Loading:
         """
         found: dict[tuple[str, int], StoredTensor | None] = {}
         unknown: dict[tuple[str, int], Item] = {}
+        wanted: Counter[tuple[str, int]] = Counter()
         for item in items:
             place_of = (item.info.relative_path, item.info.offset)
             if item.is_bytes or item.transforms:
                 found[place_of] = None
                 continue
             found[place_of] = noted_tensor(item, self.metadata)
-            if found[place_of] is None and item.info.length > _WHOLE:
+            if found[place_of] is None:
                 unknown[place_of] = item
+                wanted[place_of] += wanted_bytes(item, self.metadata)
+        for place_of, item in list(unknown.items()):
+            if item.info.length <= max(_TINY, min(_SMALL, 2 * wanted[place_of])):
+                del unknown[place_of]
         sources: dict[str, list[Piece]] = {}
         for place_of, item in unknown.items():
 
@@ -127,19 +135,41 @@ class Loading:
 
     def _pieces(self, fill: Fill, longest: int) -> Iterator[Piece]:
         item = fill.item
-        if fill.stored is None or fill.target is None:
+        start, end = item.info.offset, item.info.offset + item.info.length
+        if fill.stored is not None and fill.target is not None:
+            yield from place(self._select(item, fill.stored), fill.stored.dtype, fill.target, longest)
+        elif fill.target is not None and not fill.held and end > start:
+            yield Piece(start, end, self._decoder(fill))
+        else:
             fill.raw = bytearray(item.info.length)
             if fill.raw:
-                yield Piece(item.info.offset, item.info.offset + item.info.length, memoryview(fill.raw))
-            return
+                yield Piece(start, end, memoryview(fill.raw))
+
+    def _select(self, item: Item, stored: StoredTensor) -> Box:
         try:
-            box = select(fill.stored, item.read.storage_offsets, item.read.lengths)
+            return select(stored, item.read.storage_offsets, item.read.lengths)
         except ValueError as error:
             raise CorruptCheckpointError(
                 f"{item.name} in {self._name(item)} is not what the checkpoint {self.folder} says of it: {error}. Load"
                 " another checkpoint"
             ) from error
-        yield from place(box, fill.stored.dtype, fill.target, longest)
+
+    def _decoder(self, fill: Fill) -> Callable[[memoryview], None]:
+        """Return what fills a tensor from the bytes of a whole item, in whatever thread it is called."""
+        is_inference = torch.is_inference_mode_enabled()
+
+        def decode(view: memoryview) -> None:
+            assert fill.target is not None  # noqa: S101  # only bytes have none
+            with torch.inference_mode(is_inference):
+                stored = read_head(view[:HEAD_SIZE], 0, view.nbytes)
+                if stored is None:
+                    self._unpickle(fill, io.BytesIO(view))
+                    return
+                for piece in place(self._select(fill.item, stored), stored.dtype, fill.target, view.nbytes):
+                    piece.deliver(view[piece.start : piece.end])
+                fill.dtype = stored.dtype
+
+        return decode
 
     def _read(self, sources: Mapping[str, Sequence[Piece]], memory: int | None = None) -> None:
         """Fetch pieces of the checkpoint's files."""
@@ -201,20 +231,21 @@ class Loading:
             return stream  # type: ignore[return-value]  # made a line above
         return io.BytesIO(self.transform(item.read, item.transforms, stream).read(-1))
 
-    def decode(self, fill: Fill) -> torch.dtype:
+    def decode(self, fill: Fill) -> None:
         """Make a tensor of what was read whole, and copy what is wanted of it.
 
         Args:
-            fill: A tensor whose bytes have come.
-
-        Returns:
-            The type in which it is stored.
+            fill: A tensor whose bytes have come. Its type is known then.
         """
-        item, target, raw = fill.item, fill.target, fill.raw
-        assert target is not None  # noqa: S101  # only bytes have none
+        raw, fill.raw = fill.raw, None
         assert raw is not None  # noqa: S101  # they have come
-        stream = self._open(item, raw)
-        fill.raw = raw = None  # what was made of them is enough
+        stream = self._open(fill.item, raw)
+        del raw  # what was made of them is enough
+        self._unpickle(fill, stream)
+
+    def _unpickle(self, fill: Fill, stream: io.BytesIO) -> None:
+        item, target = fill.item, fill.target
+        assert target is not None  # noqa: S101  # only bytes have none
         try:
             tensor: torch.Tensor = torch.load(stream, map_location="cpu", weights_only=True)
             for dimension, (offset, length) in enumerate(
@@ -232,7 +263,7 @@ class Loading:
                 f" {self.folder} says {tuple(target.size())}. The object was replaced: load another checkpoint"
             )
         target.copy_(tensor)
-        return tensor.dtype
+        fill.dtype = tensor.dtype
 
     def _name(self, item: Item) -> str:
         return f"s3://{self.folder.bucket}/{self.folder.key(item.info.relative_path)}"
@@ -250,6 +281,14 @@ class Fill:
     """Takes the elements; None for bytes."""
     raw: bytearray | None = None
     """The bytes of what is read whole, from when it is fetched until it is handed over."""
+    dtype: torch.dtype | None = None
+    """Type in which a tensor is stored, where its own bytes have told it."""
+
+    @property
+    def held(self) -> int:
+        """Bytes of the item that are held until it is handed over; a small tensor goes where it belongs at once."""
+        is_small_tensor = not self.item.is_bytes and not self.item.transforms and self.item.info.length <= _SMALL
+        return 0 if self.stored is not None or is_small_tensor else self.item.info.length
 
 
 @dataclass(slots=True, eq=False)

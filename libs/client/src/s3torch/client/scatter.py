@@ -37,6 +37,17 @@ class Piece:
     """Writable, contiguous memory of that length, format ``B``; or a function that is lent the bytes, in one piece, in
     memory that may be changed. It runs in the thread that has fetched them."""
 
+    def deliver(self, data: memoryview) -> None:
+        """Put bytes that have come where they belong.
+
+        Args:
+            data: All bytes of the stretch, format ``B``.
+        """
+        if isinstance(self.into, memoryview):
+            self.into[:] = data
+        else:
+            self.into(data)
+
 
 Source: TypeAlias = "tuple[GetRequest, Sequence[Piece]]"
 """An object and the pieces of it that are wanted. With an ETag only that version of the object is read; without, the
@@ -176,11 +187,7 @@ def _job(request: GetRequest, version: _Version, pieces: Sequence[Piece], fetch:
         data = memoryview(result.data)
         for number in fetch.stretches:
             piece = pieces[number]
-            part = data[piece.start - fetch.start : piece.end - fetch.start]
-            if isinstance(piece.into, memoryview):
-                piece.into[:] = part
-            else:
-                piece.into(part)
+            piece.deliver(data[piece.start - fetch.start : piece.end - fetch.start])
 
     # A bytearray is memory that the functions may change; it is made when the response begins, not before.
     return Job(request, _checked(request, version, lambda: memoryview(bytearray(length))), hand_out, memory=length)
