@@ -143,6 +143,18 @@ def test_multipart_upload_appears_whole_when_completed(client: Any, bucket: str)
     assert "Uploads" not in client.list_multipart_uploads(Bucket=bucket)
 
 
+def test_a_part_that_is_sent_twice_is_still_the_same(client: Any, bucket: str) -> None:
+    upload = client.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    named = {"Bucket": bucket, "Key": "k", "UploadId": upload}
+    first = client.upload_part(**named, PartNumber=1, Body=b"part" * 100_000)["ETag"]
+    time.sleep(1.1)  # a file's time tells seconds apart
+    again = client.upload_part(**named, PartNumber=1, Body=b"part" * 100_000)["ETag"]
+    assert again == first == client.list_parts(**named)["Parts"][0]["ETag"]
+    assert client.upload_part(**named, PartNumber=2, Body=b"trap" * 100_000)["ETag"] != first
+    client.complete_multipart_upload(**named, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": first}]})
+    assert client.get_object(Bucket=bucket, Key="k")["Body"].read() == b"part" * 100_000
+
+
 def test_multipart_upload_that_is_wrong_or_aborted(client: Any, bucket: str) -> None:
     upload = client.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
     named = {"Bucket": bucket, "Key": "k", "UploadId": upload}

@@ -2,8 +2,8 @@
 --
 -- This decides what a request is. Bodies never pass through Lua where they count: nginx's static module answers GET and
 -- HEAD (sendfile, ranges, conditions), its WebDAV module stores PUT. The price of plain files: no authentication, no
--- metadata, an opaque ETag (time and size), "a" and "a/b" cannot both be keys, nor can keys with empty or dotted
--- segments.
+-- metadata, an opaque ETag (time and size; of a part its ends and size), "a" and "a/b" cannot both be keys, nor can keys
+-- with empty or dotted segments.
 
 local files = require "files"
 local listing = require "listing"
@@ -133,7 +133,7 @@ local function named_parts(folder)
     local number = tonumber(part:match "<PartNumber>(%d+)</PartNumber>")
     local etag = xml.unescape(part:match "<ETag>(.-)</ETag>" or ""):gsub('"', "")
     local path = number and folder .. number
-    local stored = path and files.etag(path)
+    local stored = path and files.part_etag(path)
     if not stored or stored:gsub('"', "") ~= etag then
       return nil, "InvalidPart", ("part %s has ETag %s, not %s"):format(number, stored or "none", etag)
     end
@@ -169,7 +169,7 @@ local function list_parts(bucket, key, id, folder)
   table.sort(numbers)
   for _, number in ipairs(numbers) do
     found[#found + 1] = xml.element("Part", xml.text("PartNumber", number) ..
-      xml.text("ETag", files.etag(folder .. number)) .. xml.text("Size", (files.stat(folder .. number))))
+      xml.text("ETag", files.part_etag(folder .. number)) .. xml.text("Size", (files.stat(folder .. number))))
   end
   return xml.send(200, document("ListPartsResult", xml.text("Bucket", bucket) .. xml.text("Key", key) ..
     xml.text("UploadId", id) .. xml.text("IsTruncated", false) .. table.concat(found)))
@@ -271,7 +271,8 @@ function s3.header()
     return
   end
   ngx.status = 200
-  ngx.header.etag = files.etag(path)
+  local is_part = ngx.var.uri:sub(1, 10) == "/.uploads/"
+  ngx.header.etag = is_part and files.part_etag(path) or files.etag(path)
 end
 
 s3.error = xml.error
