@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -225,6 +226,14 @@ def test_figures_are_kept_where_nothing_can_be_removed(
     assert any(each.seconds for each in scenario.subjects)
 
 
+def kill(process: psutil.Popen) -> None:
+    """End a process and all below it, at once; a subject may just have ended by itself."""
+    for each in [*process.children(recursive=True), process]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait(10)
+
+
 @posix_only
 @pytest.mark.slow
 @pytest.mark.timeout(200)
@@ -244,9 +253,7 @@ def test_what_was_measured_outlives_a_run_that_is_killed(
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:
-        for each in [*process.children(recursive=True), process]:  # as the kernel does where memory runs out
-            each.kill()
-        process.wait(10)
+        kill(process)  # as the kernel does where memory runs out
     first, *_ = read_record(json).scenarios
     assert first.scenario == "serial"
     assert any(each.seconds for each in first.subjects)
@@ -291,6 +298,4 @@ def test_an_interrupted_run_leaves_nothing(moto_server: MotoServer, s3_bucket: s
         assert alive == []
     finally:
         if process.is_running():
-            for left in [*process.children(recursive=True), process]:
-                left.kill()
-            process.wait(10)
+            kill(process)

@@ -33,7 +33,6 @@ if not hasattr(os, "fork"):
 
 from s3torch.harness.faults._cache_faults import damage, entries, etag_of, wrong_entries
 
-ROOT = Path(__file__).parents[2]
 ENDPOINT = "memory://faults-caches"
 DATA = random.Random(1).randbytes(50_000)
 

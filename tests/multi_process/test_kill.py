@@ -22,10 +22,10 @@ from tests.multi_process.zygote import Outcome, Save, make_state
 
 from s3torch.client import S3ClientConfig
 from s3torch.dcp import S3CheckpointCatalog, S3StorageReader
+from s3torch.harness.servers._address import own_environment
 
 if TYPE_CHECKING:
     from s3torch.harness.servers import MotoServer
-from s3torch.harness.servers._address import own_environment
 
 pytestmark = [
     pytest.mark.slow,

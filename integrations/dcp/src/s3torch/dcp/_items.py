@@ -83,10 +83,10 @@ def noted_tensor(item: Item, metadata: Metadata | None) -> StoredTensor | None:
         The tensor as it is stored; None where its head has to be read.
     """
     offset = payload_offset(item.info)
-    if offset is None or metadata is None:
+    if offset is None:
         return None
-    described = metadata.state_dict_metadata.get(item.read.storage_index.fqn)
-    if not isinstance(described, TensorStorageMetadata):
+    described = _describe(item, metadata)
+    if described is None:
         return None
     chunk = _find_chunk(described, item.read.storage_index)
     if chunk is None:
@@ -112,10 +112,14 @@ def wanted_bytes(item: Item, metadata: Metadata | None) -> int:
     Returns:
         The bytes; 0 where the metadata does not tell.
     """
+    described = _describe(item, metadata)
+    return 0 if described is None else math.prod(item.read.lengths) * described.properties.dtype.itemsize
+
+
+def _describe(item: Item, metadata: Metadata | None) -> TensorStorageMetadata | None:
+    """Return what the metadata says of the whole tensor, if it does."""
     described = None if metadata is None else metadata.state_dict_metadata.get(item.read.storage_index.fqn)
-    if not isinstance(described, TensorStorageMetadata):
-        return 0
-    return math.prod(item.read.lengths) * described.properties.dtype.itemsize
+    return described if isinstance(described, TensorStorageMetadata) else None
 
 
 def _find_chunk(described: TensorStorageMetadata, index: MetadataIndex) -> ChunkStorageMetadata | None:

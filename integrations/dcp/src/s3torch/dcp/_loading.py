@@ -106,11 +106,10 @@ class Loading:
             if found[place_of] is None:
                 unknown[place_of] = item
                 wanted[place_of] += wanted_bytes(item, self.metadata)
-        for place_of, item in list(unknown.items()):
-            if item.info.length <= max(_TINY, min(_SMALL, 2 * wanted[place_of])):
-                del unknown[place_of]
         sources: dict[str, list[Piece]] = {}
         for place_of, item in unknown.items():
+            if item.info.length <= max(_TINY, min(_SMALL, 2 * wanted[place_of])):
+                continue
 
             def learn(head: memoryview, place_of: tuple[str, int] = place_of, item: Item = item) -> None:
                 found[place_of] = read_head(head, item.info.offset, item.info.length)
@@ -138,7 +137,7 @@ class Loading:
         start, end = item.info.offset, item.info.offset + item.info.length
         if fill.stored is not None and fill.target is not None:
             yield from place(self._select(item, fill.stored), fill.stored.dtype, fill.target, longest)
-        elif fill.target is not None and not fill.held and end > start:
+        elif fill.is_decoded_at_once:
             yield Piece(start, end, self._decoder(fill))
         else:
             fill.raw = bytearray(item.info.length)
@@ -285,10 +284,15 @@ class Fill:
     """Type in which a tensor is stored, where its own bytes have told it."""
 
     @property
+    def is_decoded_at_once(self) -> bool:
+        """Whether a tensor that comes whole goes where it belongs as soon as it has come."""
+        is_tensor_to_decode = self.stored is None and self.target is not None and not self.item.transforms
+        return is_tensor_to_decode and 0 < self.item.info.length <= _SMALL
+
+    @property
     def held(self) -> int:
-        """Bytes of the item that are held until it is handed over; a small tensor goes where it belongs at once."""
-        is_small_tensor = not self.item.is_bytes and not self.item.transforms and self.item.info.length <= _SMALL
-        return 0 if self.stored is not None or is_small_tensor else self.item.info.length
+        """Bytes of the item that are held until it is handed over."""
+        return 0 if self.stored is not None or self.is_decoded_at_once else self.item.info.length
 
 
 @dataclass(slots=True, eq=False)

@@ -210,7 +210,7 @@ local function store(target, upload_id, arguments, headers)
   ngx.req.clear_header "If-Match"
   ngx.req.clear_header "If-None-Match"
   if upload_id then ngx.req.set_uri("/.uploads/" .. upload_id .. "/" .. tonumber(arguments.partNumber), false) end
-  ngx.ctx.is_store = true
+  ngx.ctx.etag_of_stored = upload_id and files.part_etag or files.etag
   ngx.ctx.decoded_length = tonumber(headers["x-amz-decoded-content-length"])
 end
 
@@ -261,7 +261,7 @@ end
 
 --- After them: a stored body gets its ETag, and loses its framing where it had one.
 function s3.header()
-  if not ngx.ctx.is_store or (ngx.status ~= 201 and ngx.status ~= 204) then return end
+  if not ngx.ctx.etag_of_stored or (ngx.status ~= 201 and ngx.status ~= 204) then return end
   local path = ngx.var.document_root .. ngx.var.uri
   ngx.header.location = nil
   ngx.header.content_length = 0
@@ -271,8 +271,7 @@ function s3.header()
     return
   end
   ngx.status = 200
-  local is_part = ngx.var.uri:sub(1, 10) == "/.uploads/"
-  ngx.header.etag = is_part and files.part_etag(path) or files.etag(path)
+  ngx.header.etag = ngx.ctx.etag_of_stored(path)
 end
 
 s3.error = xml.error
