@@ -8,7 +8,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -214,10 +215,15 @@ plugin.save_checkpoint({"weight": torch.ones(8 << 20)}, sys.argv[1])
 """
 
 
-def run_program(server: MotoServer, uri: str, rest: str = "") -> subprocess.Popen[str]:
+@contextmanager
+def run_program(server: MotoServer, uri: str, rest: str = "") -> Iterator[subprocess.Popen[str]]:
     env = {**os.environ, **server.env(), "NO_PROXY": "127.0.0.1"}
     command = [sys.executable, "-c", PROGRAM + textwrap.dedent(rest), uri]
-    return subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen(command, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # nothing if it has ended; a test that failed must not wait for it
 
 
 @pytest.mark.slow
@@ -225,7 +231,7 @@ def test_a_program_that_does_not_wait_saves_all_the_same(
     moto_server: MotoServer, s3_bucket: str, dummy_aws_env: None
 ) -> None:
     with run_program(moto_server, f"s3://{s3_bucket}/a.ckpt") as process:
-        assert process.wait(60) == 0, process.communicate()
+        assert process.wait(100) == 0, process.communicate()
     plugin = S3AsyncLightningCheckpoint(moto_server.region, endpoint=moto_server.endpoint)
     assert plugin.load_checkpoint(f"s3://{s3_bucket}/a.ckpt")["weight"].sum() == 8 << 20
 
@@ -235,14 +241,21 @@ def test_ctrl_c_while_waiting_leaves_nothing_behind(
     moto_server: MotoServer, s3_bucket: str, dummy_aws_env: None
 ) -> None:
     rest = """
-    import s3torch.lightning.s3_async_lightning_checkpoint as module, threading, time
-    hold = threading.Event()
+    import threading, time
     upload = plugin._upload
+    def waits_in_teardown():
+        frame, names = sys._current_frames()[threading.main_thread().ident], []
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        return "teardown" in names and "wait_for" in names
     def slow(snapshot, place, cancel):
         take = snapshot.take
         def pieces():
-            for number, piece in enumerate(take()):
+            for piece in take():
                 yield piece[: 6 << 20]
+                while not waits_in_teardown():
+                    time.sleep(0.001)
                 print("sent", flush=True)
                 cancel.wait(60)
         snapshot.take = pieces
@@ -256,7 +269,7 @@ def test_ctrl_c_while_waiting_leaves_nothing_behind(
         assert process.stdout is not None
         assert process.stdout.readline() == "sent\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=100)
     assert process.returncode == -signal.SIGINT, errors
     assert "KeyboardInterrupt" in errors
     client = moto_server.boto3_client()
