@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pickle
 import random
 import shutil
+import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from libs.client.tests.like_windows import like_windows
 
 from s3torch.client import (
     CacheConfig,
@@ -28,7 +29,7 @@ from s3torch.client import (
     S3ClientConfig,
 )
 from s3torch.client.cache import CachingEngine, DiskCache, cache_for
-from s3torch.client.cache._entry import BLOCK, Version
+from s3torch.client.cache._entry import BLOCK, DamagedError, Version
 from s3torch.client.memory import MemoryEngine, MemoryStore
 from s3torch.client.protocols import Into
 from s3torch.client.transfers import DoneTransfer
@@ -80,6 +81,19 @@ class _Recording(MemoryEngine):
     def start_get(self, request: GetRequest, into: Into = None) -> DoneTransfer[GetResult]:
         self.requests.append(request)
         return super().start_get(request, into)
+
+
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc and /dev")
+
+
+@pytest.fixture(params=["here", pytest.param("like Windows", marks=only_linux)], autouse=True)
+def system(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Have every test run with this system's files, and with such as Windows has."""
+    if request.param == "here":
+        yield request.param
+    else:
+        with like_windows():
+            yield request.param
 
 
 @pytest.fixture
@@ -304,6 +318,19 @@ def test_a_damaged_block_spoils_only_what_it_is_part_of(bench: Bench) -> None:
     assert len(bench.asked()) == 1
 
 
+def test_a_damaged_entry_is_gone_as_soon_as_it_is_seen(bench: Bench) -> None:
+    cache = DiskCache(CacheConfig(str(bench.directory), min_free_bytes=0))
+    version = Version("s", "b", "k", '"e"')
+    cache.store(version, GetInfo(0, 1000, 1000, '"e"'), bytes(1000))
+    [path] = bench.entries()
+    path.write_bytes(b"x" + path.read_bytes()[1:])
+    found = cache.find(version, None, None, None)
+    assert found is not None
+    with pytest.raises(DamagedError):
+        found.read_into(memoryview(bytearray(1000)))
+    assert bench.entries() == []
+
+
 def test_a_damaged_note_of_the_last_version_is_no_harm(bench: Bench) -> None:
     bench.put("k", b"data")
     client = bench.connect()
@@ -351,14 +378,21 @@ def test_weak_and_missing_etags_are_not_kept(bench: Bench) -> None:
     assert bench.entries() == []
 
 
+@only_linux
 def test_a_full_disk_is_no_error_and_said_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(descriptor: int, pieces: object) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    open_file = os.open
+
+    def open_full(path: str | Path, flags: int, *arguments: int) -> int:
+        descriptor = open_file(path, flags, *arguments)
+        if "drafts" in str(path):
+            os.close(descriptor)
+            descriptor = open_file("/dev/full", os.O_WRONLY)
+        return descriptor
 
     etag = bench.put("k", b"data")
     client = bench.connect()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "writev", fail)
+        patch.setattr(os, "open", open_full)
         with pytest.warns(RuntimeWarning, match="No space left"):
             assert get(client, etag) == b"data"
         with warnings.catch_warnings():
@@ -377,6 +411,29 @@ def test_too_little_free_space_keeps_it_from_writing(bench: Bench) -> None:
     client = S3Client(endpoint=ENDPOINT, s3client_config=S3ClientConfig(engine=bench.engine, cache=config))
     assert get(client, etag) == get(client, etag) == b"data"
     assert bench.entries() == []
+
+
+def test_what_is_being_read_is_neither_lost_nor_in_the_way(tmp_path: Path) -> None:
+    now = [1e9]
+    cache = DiskCache(CacheConfig(str(tmp_path), MIB, min_free_bytes=0), clock=lambda: now[0], chance=1.0)
+    data = random.Random(3).randbytes(30_000)
+    info = GetInfo(0, len(data), len(data), '"e"')
+    read = Version("s", "b", "read", '"e"')
+    cache.store(read, info, data)
+    found = cache.find(read, None, None, None)
+    assert found is not None
+    cache.store(read, info, data)  # another reader had missed it
+    for number in range(100):  # more than there is room for
+        now[0] += 100
+        cache.store(Version("s", "b", str(number), '"e"'), info, data)
+    into = bytearray(len(data))
+    found.read_into(memoryview(into))
+    found.close()
+    assert into == data
+    assert cache.stats().evicted > 0
+    assert cache.stats().bypassed == 0
+    assert cache.used() <= MIB + 64 * 1024
+    assert list(tmp_path.rglob("drafts/*")) == []
 
 
 def test_it_holds_its_bound_and_the_most_recently_used(tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 import tempfile
 import uuid
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from libs.client.tests.like_windows import like_windows
 
 from s3torch.client import CacheConfig, GetRequest, ObjectChangedError, ObjectNotFoundError, S3Client, S3ClientConfig
 from s3torch.client.memory import MemoryStore
@@ -123,5 +126,22 @@ class Cached(RuleBasedStateMachine):
         assert cache.used() <= 2 * MIB + 700_000
 
 
+class CachedLikeWindows(Cached):
+    """The same with files as Windows has them."""
+
+    def __init__(self) -> None:
+        self.system = like_windows()
+        self.system.__enter__()
+        super().__init__()
+
+    def teardown(self) -> None:
+        self.system.__exit__(None, None, None)
+        super().teardown()
+
+
 TestCached = Cached.TestCase
 TestCached.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestCachedLikeWindows = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")(
+    CachedLikeWindows.TestCase
+)
+TestCachedLikeWindows.settings = TestCached.settings

@@ -49,12 +49,18 @@ def describe_machine() -> Machine:
     """Return what this machine is."""
     return Machine(
         cpu=_cpu(),
-        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        cores=_cores(),
         memory=_meminfo("MemTotal"),
         system=f"{platform.system()} {kernel_version(platform.release())} {platform.machine()}",
         python=platform.python_version(),
         versions=_versions(),
     )
+
+
+def _cores() -> int:
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0))
 
 
 def available_memory() -> int:

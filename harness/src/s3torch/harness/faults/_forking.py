@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 __all__ = ["Ended", "end_tree", "end_watched", "fork", "run_for"]
 
 _STACKS_S = 0.5
@@ -156,6 +158,6 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
 
 def _await_end(pid: int, seconds: float) -> None:
     """Give a process so long to end by itself, without taking its status."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    until, process = time.monotonic() + seconds, psutil.Process(pid)  # macOS has no waitid
+    while time.monotonic() < until and process.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.002)

@@ -53,26 +53,28 @@ def advise_huge_pages(view: memoryview) -> None:
 
     Page faults on fresh memory cost more than the copy from the socket does; see madvise(2), MADV_HUGEPAGE.
     """
-    if _madvise is None or view.nbytes < _LEAST or view.readonly:
+    if _advise is None or view.nbytes < _LEAST or view.readonly:
         return
     address = ctypes.addressof(ctypes.c_char.from_buffer(view))
     first = -(-address // _HUGE_PAGE) * _HUGE_PAGE
     length = (address + view.nbytes) // _HUGE_PAGE * _HUGE_PAGE - first
     if length > 0:
         # Advice only: a refusal changes nothing but speed.
-        _madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), ctypes.c_int(mmap.MADV_HUGEPAGE))
+        _advise(first, length)
 
 
-def _find_madvise() -> ctypes._NamedFuncPointer | None:
-    if not sys.platform.startswith("linux") or not hasattr(mmap, "MADV_HUGEPAGE"):
+def _find_advise() -> Callable[[int, int], object] | None:
+    if sys.platform != "linux" or not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
+    advice = ctypes.c_int(mmap.MADV_HUGEPAGE)
     try:
-        return ctypes.CDLL(None).madvise
+        madvise = ctypes.CDLL(None).madvise
     except (OSError, AttributeError):  # a C library without it
         return None
+    return lambda first, length: madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), advice)
 
 
-_madvise = _find_madvise()
+_advise = _find_advise()
 
 
 def _find_fresh_bytes() -> Callable[[int], bytes]:

@@ -49,8 +49,6 @@ class CacheConfig:
         if not directory:
             raise ValueError("directory must not be empty: name one on a local disk")
         object.__setattr__(self, "directory", directory)
-        if os.name != "posix":
-            raise ValueError("a cache needs a POSIX system: leave it out")
         _check_int("max_bytes", self.max_bytes, _MIB)
         _check_int("min_free_bytes", self.min_free_bytes, 0)
 

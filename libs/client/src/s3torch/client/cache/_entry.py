@@ -9,15 +9,16 @@ that was cut off, overwritten or damaged does not fit together, and is not taken
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from s3torch.client.cache._files import read_into
 from s3torch.client.checksum import crc32
 
-__all__ = ["BLOCK", "DamagedError", "Entry", "Version", "make_trailer", "read_entry", "read_stretch", "write_all"]
+__all__ = ["BLOCK", "DamagedError", "Entry", "Version", "make_trailer", "read_entry", "read_stretch"]
 
 BLOCK = 256 * 1024
 """Bytes that share a checksum: a piece of an entry is verified without reading all of it."""
@@ -85,11 +86,11 @@ def make_trailer(version: Version, start: int, size: int, data: memoryview) -> b
     return head + tail + struct.pack("<I", crc32(memoryview(head + tail)))
 
 
-def read_entry(descriptor: int, version: Version, file_size: int) -> Entry:
+def read_entry(file: io.FileIO, version: Version, file_size: int) -> Entry:
     """Read and check what lies behind the bytes.
 
     Args:
-        descriptor: The open file.
+        file: The open file.
         version: Whose entry it must be.
         file_size: The file's size.
 
@@ -102,10 +103,9 @@ def read_entry(descriptor: int, version: Version, file_size: int) -> Entry:
     """
     name = version.name
     length = _data_length(file_size, len(name))
-    trailer = os.pread(descriptor, file_size - length, length)
+    trailer = bytearray(file_size - length)
+    _read(file, memoryview(trailer), length)
     blocks = -(-length // BLOCK)
-    if len(trailer) != file_size - length:
-        raise DamagedError("the file is shorter than it was")
     magic, start, said_length, size, name_length, checksum = _TAIL.unpack_from(trailer, len(trailer) - _TAIL.size)
     if (
         (magic, said_length, name_length) != (_MAGIC, length, len(name))
@@ -117,11 +117,11 @@ def read_entry(descriptor: int, version: Version, file_size: int) -> Entry:
     return Entry(start, length, size, struct.unpack_from(f"<{blocks}I", trailer), file_size)
 
 
-def read_stretch(descriptor: int, entry: Entry, first: int, view: memoryview) -> None:
+def read_stretch(file: io.FileIO, entry: Entry, first: int, view: memoryview) -> None:
     """Fill memory from an entry; whole blocks are read straight into it, and each is verified.
 
     Args:
-        descriptor: The open file.
+        file: The open file.
         entry: What its trailer says.
         first: First byte, counted from the entry's own first.
         view: The memory, format ``B``, contiguous; the entry reaches to its end at least.
@@ -137,37 +137,18 @@ def read_stretch(descriptor: int, entry: Entry, first: int, view: memoryview) ->
         if at == begin and last >= end:
             # All whole blocks with one read.
             until = last if last == entry.length else last // BLOCK * BLOCK
-            _read(descriptor, view[at - first : until - first], at)
+            _read(file, view[at - first : until - first], at)
             for number in range(block, -(-until // BLOCK)):
                 begin, end = number * BLOCK, min((number + 1) * BLOCK, entry.length)
                 _check(entry, number, view[begin - first : end - first])
             at = until
         else:
             scratch = memoryview(bytearray(end - begin))
-            _read(descriptor, scratch, begin)
+            _read(file, scratch, begin)
             _check(entry, block, scratch)
             until = min(last, end)
             view[at - first : until - first] = scratch[at - begin : until - begin]
             at = until
-
-
-def write_all(descriptor: int, pieces: Sequence[memoryview]) -> None:
-    """Write pieces of memory one after the other.
-
-    Args:
-        descriptor: The open file, at its beginning.
-        pieces: The memory, format ``B``.
-
-    Raises:
-        OSError: They cannot be written, such as for want of space.
-    """
-    left = [piece for piece in pieces if piece.nbytes]
-    while left:
-        written = os.writev(descriptor, left)
-        while left and written >= left[0].nbytes:
-            written -= left.pop(0).nbytes
-        if written:
-            left[0] = left[0][written:]
 
 
 def _data_length(file_size: int, name_length: int) -> int:
@@ -179,12 +160,9 @@ def _data_length(file_size: int, name_length: int) -> int:
     return length
 
 
-def _read(descriptor: int, view: memoryview, at: int) -> None:
-    while view.nbytes:
-        count = os.preadv(descriptor, [view], at)
-        if not count:
-            raise DamagedError("the file is shorter than it was")
-        view, at = view[count:], at + count
+def _read(file: io.FileIO, view: memoryview, at: int) -> None:
+    if read_into(file, view, at) < view.nbytes:
+        raise DamagedError("the file is shorter than it was")
 
 
 def _check(entry: Entry, block: int, data: memoryview) -> None:

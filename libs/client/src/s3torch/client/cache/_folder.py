@@ -7,19 +7,20 @@ import itertools
 import os
 import random
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s3torch.client.cache._entry import Version, make_trailer, write_all
+from s3torch.client.cache._entry import Version, make_trailer
+from s3torch.client.cache._files import disk_size, is_in_use, open_private, write_all
 
 __all__ = ["Folder", "Used"]
 
 _SHARD_DIGITS = 3  # 4,096 folders: a million entries are some 250 in each
 _OLD_DRAFT_S = 600.0  # a file is written in far less; an older draft is one whose writer has died
 _SPAN = re.compile("-([0-9a-f]+)-([0-9a-f]+)")  # what a name has behind the version's digest
-_SECTOR = 512  # bytes of a block in st_blocks, by POSIX
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This is a cache of objects that lie in S3, and may be deleted at any time. See https://bford.info/cachedir/
 """
@@ -103,32 +104,31 @@ class Folder:
         """
         path = self.path(version, span)
         draft = f"{self._drafts}{os.sep}{os.getpid()}-{next(self._numbers):x}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            try:
+            with open_private(draft, "xb") as file:
                 trailer = make_trailer(version, 0 if span is None else span[0], size, data)
-                write_all(descriptor, [data, memoryview(trailer)])
-                os.utime(descriptor, (now, now))
-                came = _disk_size(os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
+                write_all(file, [data, memoryview(trailer)])
+            os.utime(draft, (now, now))
+            came = disk_size(os.stat(draft))  # noqa: PTH116  # paths are strings where every microsecond counts
             with contextlib.suppress(FileNotFoundError):
-                came -= _disk_size(os.stat(path))  # noqa: PTH116  # paths are strings where every microsecond counts
+                came -= disk_size(os.stat(path))  # noqa: PTH116  # likewise
             try:
-                os.rename(draft, path)  # noqa: PTH104  # likewise
+                os.replace(draft, path)  # noqa: PTH105  # likewise
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120  # likewise
-                os.rename(draft, path)  # noqa: PTH104  # likewise
-        except BaseException:
+                os.replace(draft, path)  # noqa: PTH105  # likewise
+        except BaseException as error:
             with contextlib.suppress(OSError):
                 os.unlink(draft)  # noqa: PTH108  # likewise
+            if isinstance(error, OSError) and is_in_use(error):
+                return 0  # somebody reads what is there under this name: it stays
             raise
         return came
 
     def remove(self, path: str) -> int:
         """Remove an entry; return the bytes of disk that went, 0 if another process was faster."""
         try:
-            size = _disk_size(os.stat(path))  # noqa: PTH116  # as above
+            size = disk_size(os.stat(path))  # noqa: PTH116  # as above
             os.unlink(path)  # noqa: PTH108  # as above
         except OSError:
             return 0
@@ -136,8 +136,7 @@ class Folder:
 
     def free(self) -> int:
         """Return how many bytes the file system has free for us."""
-        found = os.statvfs(self.root)
-        return found.f_bavail * found.f_frsize
+        return shutil.disk_usage(self.root).free
 
     def sample(self, least: int, choose: random.Random) -> list[Used]:
         """Return the entries of some shards, chosen at random.
@@ -169,7 +168,7 @@ class Folder:
             for entry in entries:
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
-                    yield Used(entry.path, _disk_size(status), status.st_mtime)
+                    yield Used(entry.path, disk_size(status), status.st_mtime)
 
     def _sweep_drafts(self) -> None:
         """Remove what writers that died have left."""
@@ -179,7 +178,3 @@ class Folder:
                 with contextlib.suppress(OSError):
                     if draft.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(draft.path)  # noqa: PTH108  # as above
-
-
-def _disk_size(status: os.stat_result) -> int:
-    return status.st_blocks * _SECTOR

@@ -7,12 +7,13 @@ next time is soon enough. Nothing but the bound on the bytes depends on it, and 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
+import io
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from s3torch.client.cache._files import lock, open_private, read_into, write_all
 
 __all__ = ["COUNTS", "Ledger", "Page"]
 
@@ -88,29 +89,23 @@ class Ledger:
             OSError: It cannot be opened.
         """
         # Opened each time: a lock belongs to the open file, and a forked child would have the same one.
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-                return
-            yield _Writing(descriptor)
-        finally:
-            os.close(descriptor)
+        with open_private(self._path, "r+b") as file, lock(file) as is_ours:
+            yield _Writing(file) if is_ours else None
 
 
 class _Writing:
     """The file, held by this process."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.page = _parse(os.pread(descriptor, _FORM.size, 0))
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        data = memoryview(bytearray(_FORM.size))
+        self.page = _parse(bytes(data[: read_into(file, data, 0)]))
 
     def write(self, page: Page) -> None:
         """Replace what it says."""
         data = _FORM.pack(_MAGIC, page.used, page.counted_at, page.demand, page.mark, page.last_mark, *page.counts)
-        os.pwrite(self._descriptor, data, 0)
+        self._file.seek(0)
+        write_all(self._file, [memoryview(data)])
         self.page = page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import time
 from collections.abc import Callable
@@ -54,7 +55,7 @@ class Found:
 
     __slots__ = ("_cache", "_pieces", "info")
 
-    def __init__(self, cache: DiskCache, info: GetInfo, pieces: list[tuple[str, int, Entry, int, int]]) -> None:
+    def __init__(self, cache: DiskCache, info: GetInfo, pieces: list[tuple[str, io.FileIO, Entry, int, int]]) -> None:
         self._cache = cache
         self._pieces = pieces
         self.info = info
@@ -65,19 +66,20 @@ class Found:
         Raises:
             DamagedError: An entry is not as it was written; it has been removed, and the memory may hold anything.
         """
-        for path, descriptor, entry, first, last in self._pieces:
+        for path, file, entry, first, last in self._pieces:
             part = view[first - self.info.start : last - self.info.start]
             try:
-                read_stretch(descriptor, entry, first - entry.start, part)
+                read_stretch(file, entry, first - entry.start, part)
             except (DamagedError, OSError) as error:
+                self.close()  # Windows removes nothing that is open
                 self._cache.drop(path)
                 raise DamagedError(str(error)) from error
 
     def close(self) -> None:
         """Close the files."""
         pieces, self._pieces = self._pieces, []
-        for _, descriptor, *_ in pieces:
-            os.close(descriptor)
+        for _, file, *_ in pieces:
+            file.close()
 
     def __del__(self) -> None:
         self.close()
@@ -213,7 +215,7 @@ class DiskCache:
         opened = self._open(version, span)
         if opened is None:
             return None
-        path, descriptor, entry = opened
+        path, file, entry = opened
         first = start or 0
         if first < 0:
             first = max(0, entry.size + first)
@@ -221,10 +223,10 @@ class DiskCache:
         is_empty = start is None and not entry.size
         reaches = entry.start <= first < last <= entry.start + entry.length
         if (size is not None and size != entry.size) or not (is_empty or reaches):
-            os.close(descriptor)
+            file.close()
             return None
         info = GetInfo(first, last - first, entry.size, version.etag)
-        return Found(self, info, [(path, descriptor, entry, first, last)])
+        return Found(self, info, [(path, file, entry, first, last)])
 
     def _find_covering(self, version: Version, first: int, last: int, size: int | None) -> Found | None:
         """Look for a range in several entries, which may have been cut in another way."""
@@ -237,41 +239,41 @@ class DiskCache:
                 return None
             plan.append((span, at, min(span[1], last)))
             at = span[1]
-        pieces: list[tuple[str, int, Entry, int, int]] = []
+        pieces: list[tuple[str, io.FileIO, Entry, int, int]] = []
         found = Found(self, GetInfo(first, last - first, size or 0, version.etag), pieces)
         for span, begin, end in plan:
             opened = self._open(version, span)
             if opened is None:
                 return None
-            path, descriptor, entry = opened
-            pieces.append((path, descriptor, entry, begin, end))
+            path, file, entry = opened
+            pieces.append((path, file, entry, begin, end))
             if (entry.start, entry.start + entry.length) != span or entry.size != (size or entry.size):
                 return None
             size = entry.size
         found.info = replace(found.info, size=size or 0)
         return found
 
-    def _open(self, version: Version, span: tuple[int, int] | None) -> tuple[str, int, Entry] | None:
+    def _open(self, version: Version, span: tuple[int, int] | None) -> tuple[str, io.FileIO, Entry] | None:
         path = self._folder.path(version, span)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = io.FileIO(path)
         except OSError:
             return None
         try:
-            status = os.fstat(descriptor)
-            entry = read_entry(descriptor, version, status.st_size)
+            status = os.fstat(file.fileno())
+            entry = read_entry(file, version, status.st_size)
             now = self._clock()
             if not 0 <= now - status.st_mtime < _TOUCH_S:
                 with contextlib.suppress(OSError):
-                    os.utime(descriptor, (now, now))
+                    os.utime(path, (now, now))
         except (DamagedError, OSError):
-            os.close(descriptor)
+            file.close()
             self.drop(path)
             return None
         except BaseException:
-            os.close(descriptor)
+            file.close()
             raise
-        return path, descriptor, entry
+        return path, file, entry
 
     def _write(self, version: Version, span: tuple[int, int] | None, size: int, data: memoryview) -> bool:
         """Write an entry, if there is room, and say whether it was written."""
