@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from s3torch.harness.bench import fresh_memory
 from s3torch.harness.bench.machine import available_memory
+from s3torch.harness.bench.subjects.measure import measure, resident_bytes
 from s3torch.harness.bench.subjects.memory import fresh_map
+from s3torch.harness.bench.subjects.task import Subject
 
 SIZE = 100 * 1024 * 1024 + 1
 
@@ -42,3 +46,25 @@ def test_no_more_than_a_part_of_the_memory_is_taken(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(fresh_memory, "available_memory", lambda available=available: available)
         fresh_memory.recall(SIZE)
     assert taken == [SIZE, SIZE, 3 * SIZE]
+
+
+def test_files_and_folders_are_read_to_their_end(tmp_path: Path) -> None:
+    (tmp_path / "folder" / "deeper").mkdir(parents=True)
+    sizes = {"whole": 3 * 2**20 + 5, "folder/one": 1, "folder/deeper/two": 2**20, "folder/none": 0}
+    for name, size in sizes.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    assert fresh_memory.reread([tmp_path / "whole", tmp_path / "folder", tmp_path / "not-there"]) == sum(sizes.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say what is resident")
+def test_what_a_run_works_on_is_there_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(SIZE))
+    with (tmp_path / "file").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+        seen = []
+
+        def run(_: object) -> None:
+            seen.append(resident_bytes())
+
+        before = resident_bytes()
+        measure(Subject(run, state=lambda: [memoryview(memory)]), check=False, spend=0.0)
+        assert seen[0] - before > 0.95 * SIZE

@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from s3torch.harness.bench.contents import TRIED, Stored, WrongBytesError, check_uploaded, choose, lay_out
 from s3torch.harness.bench.counting import CountingProxy, Counts
 from s3torch.harness.bench.environments import WORKSPACE, PeerEnvironmentError, interpreter
-from s3torch.harness.bench.fresh_memory import recall
+from s3torch.harness.bench.fresh_memory import recall, reread
 from s3torch.harness.bench.lister import ListingServer
 from s3torch.harness.bench.place import BUCKET, Place
 from s3torch.harness.bench.player import Player
@@ -124,7 +125,7 @@ class Runner:
                     players.append(self._prepare(stack, scenario, entry, place, stored))
                 except (PeerEnvironmentError, SubjectError, WrongBytesError) as error:
                     failed[entry.name] = self._outlive(entry, error)
-            self._take_turns(players, scenario)
+            self._take_turns(players, scenario, [place.root / key for key in stored.keys] if place.root else [])
         measured = {player.entry.name: player.result() for player in players}
         gc.collect()  # torch leaves whole states in cycles, and the next scenario wants their memory
         return Outcome(
@@ -174,12 +175,13 @@ class Runner:
         with ExitStack() as stack:
             yield self._prepare(stack, scenario, entry, place, self._store(scenario, place))
 
-    def _take_turns(self, players: list[Player], scenario: Scenario) -> None:
+    def _take_turns(self, players: list[Player], scenario: Scenario, files: list[Path]) -> None:
         for number in range(self._settings.repeat):
             for player in players:
                 if player.failure is not None:
                     continue
                 if scenario.size >= _LARGE:
+                    reread(files)
                     recall(scenario.size)
                 try:
                     player.play()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
 
 from s3torch.harness.bench.subjects.memory import fresh_map
-from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.state import buffers, make_state, memory_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task, listed
 from s3torchconnector import S3Checkpoint, S3ClientConfig, S3IterableDataset, S3MapDataset, S3ReaderConstructor
 from s3torchconnector._s3client import S3Client
@@ -130,7 +131,7 @@ def torch_save(task: Task) -> Subject:
         with checkpoint.writer(_uris(task)[0]) as writer:
             torch.save(state, writer)
 
-    return Subject(run)
+    return Subject(run, state=partial(memory_of, state))
 
 
 def torch_load(task: Task) -> Subject:

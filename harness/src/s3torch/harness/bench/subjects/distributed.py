@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
 
-from s3torch.harness.bench.subjects.state import make_state
+from s3torch.harness.bench.subjects.state import make_state, memory_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
 
 def save_with(task: Task, make_writer: Callable[[], Any]) -> Subject:
     """Save the task's state, each time through a new writer."""
     state = make_state(task.options["tensors"], task.options["tensor_size"])
-    return Subject(lambda _: dcp.save(state, storage_writer=make_writer()), parts=lambda _: [])
+    return Subject(
+        lambda _: dcp.save(state, storage_writer=make_writer()), parts=lambda _: [], state=partial(memory_of, state)
+    )
 
 
 def async_save_with(task: Task, make_writer: Callable[[], Any]) -> Subject:
@@ -38,7 +41,7 @@ def async_save_with(task: Task, make_writer: Callable[[], Any]) -> Subject:
         getattr(answer, "upload_completion", answer).result()
         return seconds, cpu
 
-    return Subject(run, parts=lambda _: [], own_time=lambda found: found)
+    return Subject(run, parts=lambda _: [], own_time=lambda found: found, state=partial(memory_of, state))
 
 
 def make_target(task: Task) -> dict[str, torch.Tensor]:
@@ -62,4 +65,4 @@ def load_with(task: Task, make_reader: Callable[[], Any]) -> Subject:
         dcp.load(state, storage_reader=make_reader())
         return state
 
-    return Subject(run, parts=take_buffers)
+    return Subject(run, parts=take_buffers, state=partial(memory_of, state))

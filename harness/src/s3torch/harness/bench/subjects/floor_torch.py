@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from s3torch.harness.bench.subjects.distributed import make_target, take_buffers
 from s3torch.harness.bench.subjects.floor_http import LargeGet
 from s3torch.harness.bench.subjects.sockets import alive, check_put, connect, put_request
-from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.state import buffers, make_state, memory_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
 _LARGE = 256 * 1024
@@ -69,7 +70,7 @@ def save(task: Task) -> Subject:
         file.flush()
         check_put(connection)
 
-    return Subject(run)
+    return Subject(run, state=partial(memory_of, state))
 
 
 def copy(task: Task) -> Subject:
@@ -81,7 +82,7 @@ def copy(task: Task) -> Subject:
         for name, tensor in state.items():
             copies[name].copy_(tensor)
 
-    return Subject(run)
+    return Subject(run, state=lambda: memory_of(state) + memory_of(copies))
 
 
 def load(task: Task) -> Subject:
@@ -113,4 +114,4 @@ def load_checkpoint(task: Task) -> Subject:
         getter.fill_places([(key, at, at + size, view) for (key, at), view in zip(places, views, strict=True)])
         return state
 
-    return Subject(run, parts=take_buffers)
+    return Subject(run, parts=take_buffers, state=partial(memory_of, state))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3torch.harness.bench.subjects.memory import touch
 from s3torch.harness.bench.subjects.task import Subject
 
 _STATUS = Path("/proc/self/status")
@@ -162,6 +163,8 @@ def measure(subject: Subject, *, check: bool, spend: float) -> Run:
     """
     sink = CountingSink(check=check, spend=spend)
     gc.collect()
+    for memory in subject.state():
+        touch(memory)
     reset_peak()
     cpu = cpu_seconds()
     start = time.perf_counter()

@@ -31,6 +31,11 @@ def fresh_map(size: int) -> mmap.mmap:
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
+def touch(memory: memoryview) -> None:
+    """Read a byte of each page of a buffer of bytes."""
+    memory[:: mmap.PAGESIZE].tobytes()
+
+
 class BytesTarget:
     """A ``bytes`` object in the making: fill ``view``, then take ``result`` without a copy."""
 

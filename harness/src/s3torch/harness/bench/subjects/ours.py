@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from s3torch.checkpoint import S3Checkpoint
 from s3torch.client import GetRequest, S3Client, S3ClientConfig
 from s3torch.harness.bench.subjects.memory import fresh_map
-from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.state import buffers, make_state, memory_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 from s3torch.readers import ItemRange, ReaderClient, S3ReaderConstructor
 
@@ -57,7 +58,7 @@ def checkpoint_save(task: Task) -> Subject:
     """``S3Checkpoint.save``."""
     state = make_state(task.options["tensors"], task.options["tensor_size"])
     checkpoint, uri = _checkpoint(task)
-    return Subject(lambda _: checkpoint.save(state, uri))
+    return Subject(lambda _: checkpoint.save(state, uri), state=partial(memory_of, state))
 
 
 def checkpoint_load(task: Task) -> Subject:

@@ -18,6 +18,11 @@ def make_state(count: int, size: int) -> dict[str, torch.Tensor]:
     return {f"layer.{index}.weight": base + index for index in range(count)}
 
 
+def memory_of(state: dict[str, torch.Tensor]) -> list[memoryview]:
+    """Return the memory of tensors on the CPU, each contiguous."""
+    return [tensor.numpy().data.cast("B") for tensor in state.values()]
+
+
 def buffers(state: Any) -> list[Any]:
     """Return the tensors' memory, in the order of their numbers."""
     count = len(state)

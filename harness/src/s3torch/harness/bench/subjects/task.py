@@ -57,6 +57,9 @@ class Subject:
     """The outcome as byte buffers, to be compared with what was stored."""
     own_time: Callable[[Any], tuple[float, float]] | None = None
     """Takes wall and processor seconds out of the outcome, where the work is measured elsewhere."""
+    state: Callable[[], Iterable[Any]] = tuple
+    """Memory of which a program would have used each page just before the work, and which is looked through for that,
+    as byte buffers: what it saves, or loads into."""
     workers_peak: Callable[[], int] | None = None
     """Bytes that the run's worker processes, now ended, have held beyond what they had when they began."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import Any
 
 import torch
 
 from s3torch.harness.bench.subjects.boto3_peer import make_client
-from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.state import buffers, make_state, memory_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
 
@@ -23,7 +24,7 @@ def save(task: Task) -> Subject:
         file.seek(0)
         client.upload_fileobj(file, task.bucket, task.keys[0])
 
-    return Subject(run)
+    return Subject(run, state=partial(memory_of, state))
 
 
 def load(task: Task) -> Subject:

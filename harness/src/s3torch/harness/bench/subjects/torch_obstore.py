@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import Any
 
 import obstore
 import torch
 
 from s3torch.harness.bench.subjects.obstore_peer import make_store
-from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.state import buffers, make_state, memory_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
 
@@ -37,7 +38,7 @@ def save(task: Task) -> Subject:
             copying: Any = _Copying(file)
             torch.save(state, copying)
 
-    return Subject(run)
+    return Subject(run, state=partial(memory_of, state))
 
 
 def load(task: Task) -> Subject:

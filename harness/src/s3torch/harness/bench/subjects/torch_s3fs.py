@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
 from s3torch.harness.bench.subjects.s3fs_peer import make_files
-from s3torch.harness.bench.subjects.state import buffers, make_state
+from s3torch.harness.bench.subjects.state import buffers, make_state, memory_of
 from s3torch.harness.bench.subjects.task import Sink, Subject, Task
 
 
@@ -20,7 +21,7 @@ def save(task: Task) -> Subject:
         with files.open(f"{task.bucket}/{task.keys[0]}", "wb") as file:
             torch.save(state, file)
 
-    return Subject(run)
+    return Subject(run, state=partial(memory_of, state))
 
 
 def load(task: Task) -> Subject:
