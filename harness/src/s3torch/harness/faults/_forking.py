@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 __all__ = ["Ended", "end_tree", "end_watched", "fork", "run_for"]
 
 _STACKS_S = 0.5
@@ -158,6 +156,14 @@ def run_for(seconds: float, work: Callable[[], Any]) -> Ended:
 
 def _await_end(pid: int, seconds: float) -> None:
     """Give a process so long to end by itself, without taking its status."""
-    until, process = time.monotonic() + seconds, psutil.Process(pid)  # macOS has no waitid
-    while time.monotonic() < until and process.status() != psutil.STATUS_ZOMBIE:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and not _has_ended(pid):
         time.sleep(0.002)
+
+
+def _has_ended(pid: int) -> bool:
+    if sys.platform != "linux":  # macOS has no waitid
+        import psutil
+
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
