@@ -110,8 +110,8 @@ def load_checkpoint(task: Task) -> Subject:
     state = make_target(task)
 
     def run(_: Sink) -> dict[str, torch.Tensor]:
-        views = [tensor.numpy().data.cast("B") for tensor in state.values()]
-        getter.fill_places([(key, at, at + size, view) for (key, at), view in zip(places, views, strict=True)])
+        views = zip(places, memory_of(state), strict=True)
+        getter.fill_places([(key, at, at + size, view) for (key, at), view in views])
         return state
 
     return Subject(run, parts=take_buffers, state=partial(memory_of, state))

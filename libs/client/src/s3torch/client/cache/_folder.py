@@ -104,8 +104,9 @@ class Folder:
         """
         path = self.path(version, span)
         draft = f"{self._drafts}{os.sep}{os.getpid()}-{next(self._numbers):x}"
+        file = open_private(draft, "xb")  # if that fails, the draft of this name is not ours to remove
         try:
-            with open_private(draft, "xb") as file:
+            with file:
                 trailer = make_trailer(version, 0 if span is None else span[0], size, data)
                 write_all(file, [data, memoryview(trailer)])
             os.utime(draft, (now, now))
