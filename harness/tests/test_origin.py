@@ -216,28 +216,6 @@ def test_latency_and_rate(origin: Origin, bucket: str) -> None:
     assert whole >= 0.03 + 0.8 * size / 90e6
 
 
-def test_discards_uploads(origin: Origin, bucket: str) -> None:
-    client = origin.boto3_client(origin.discard_endpoint)
-    client.put_object(Bucket=bucket, Key="k", Body=bytes(3 * MIB))
-    upload = client.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
-    named = {"Bucket": bucket, "Key": "k", "UploadId": upload}
-    etag = client.upload_part(**named, PartNumber=1, Body=bytes(6 * MIB))["ETag"]
-    client.complete_multipart_upload(**named, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
-    assert "Contents" not in client.list_objects_v2(Bucket=bucket)
-    client.close()
-
-
-def test_discarding_changes_nothing_that_is_there(origin: Origin, bucket: str) -> None:
-    origin.fill(bucket, "kept", MIB)
-    client = origin.boto3_client(origin.discard_endpoint)
-    for source in ("kept", "discarded-before"):
-        copied = client.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": source})
-        assert copied["CopyObjectResult"]["ETag"]
-    client.delete_object(Bucket=bucket, Key="kept")
-    assert [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]] == ["kept"]
-    client.close()
-
-
 def test_filled_content_is_reproducible_and_differs_everywhere(origin: Origin, bucket: str) -> None:
     for key, seed in (("a", 0), ("b", 0), ("c", 1)):
         origin.fill(bucket, key, 2 * MIB + 100, seed=seed)

@@ -27,7 +27,7 @@ from s3torch.dcp import (
 )
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer, Origin
+    from s3torch.harness.servers import MotoServer, Origin, Sink
 
 pytestmark = [pytest.mark.usefixtures("dummy_aws_env"), pytest.mark.timeout(300)]
 
@@ -113,11 +113,11 @@ MEASURE = """
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads the peak of memory from /proc")
 @pytest.mark.slow
-def test_memory_beside_the_tensors_is_small(origin: Origin) -> None:
+def test_memory_beside_the_tensors_is_small(origin: Origin, sink: Sink) -> None:
     bucket = origin.create_bucket("safetensors-memory")
     state = {f"layer.{number}": torch.full((4, 1024, 1024), float(number)) for number in range(16)}
     safetensors.torch.save_file(state, origin.root / bucket / "model.safetensors")
-    arguments = [origin.discard_endpoint, origin.endpoint, bucket]
+    arguments = [sink.endpoint, origin.endpoint, bucket]
     command = [sys.executable, "-c", textwrap.dedent(MEASURE), *arguments]
     environment = os.environ | origin.env()
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)

@@ -19,7 +19,7 @@ from s3torch.client import BucketNotFoundError, S3ClientConfig, S3ConnectionErro
 from s3torch.dcp import S3StorageWriter
 
 if TYPE_CHECKING:
-    from s3torch.harness.servers import MotoServer, Origin
+    from s3torch.harness.servers import MotoServer, Sink
 
 pytestmark = pytest.mark.usefixtures("dummy_aws_env")
 
@@ -132,10 +132,9 @@ _MEMORY = """
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")  # noqa: PTH110  # a constant
 @pytest.mark.parametrize(("form", "threads"), [("torch_save", 1), ("torch_save", 4), ("safetensors", 1)])
-def test_memory_over_the_state_is_bounded(origin: Origin, form: str, threads: int) -> None:
-    (origin.root / "bucket").mkdir(exist_ok=True)
-    command = [sys.executable, "-c", textwrap.dedent(_MEMORY), origin.discard_endpoint, form, str(threads)]
-    environment = os.environ | origin.env(origin.discard_endpoint)
+def test_memory_over_the_state_is_bounded(sink: Sink, form: str, threads: int) -> None:
+    command = [sys.executable, "-c", textwrap.dedent(_MEMORY), sink.endpoint, form, str(threads)]
+    environment = os.environ | sink.env()
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=100, env=environment)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= 64 * MIB  # of 512 MiB

@@ -21,7 +21,7 @@ from s3torch.harness._options import load_options
 if TYPE_CHECKING:
     from s3torch.client import S3Client
     from s3torch.harness.conformance import Arrangement, Connect
-    from s3torch.harness.servers import MotoServer, Origin, SwiftServer
+    from s3torch.harness.servers import MotoServer, Origin, Sink, SwiftServer
     from s3torch.harness.servers.endpoint import S3Server
 
 _MEMORY_ENDPOINT = "memory://s3torch-harness"
@@ -255,6 +255,15 @@ def origin() -> Iterator[Origin]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def sink() -> Iterator[Sink]:
+    """A server that takes uploads and keeps nothing, one for the whole run."""
+    from s3torch.harness.servers import Sink
+
+    with Sink() as server:
+        yield server
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from s3torch.harness.bench.scenario import Content, Scenario, Server
 from s3torch.harness.servers._content import write_content
 
 _LOCAL_HEADER_BYTES = 30
-_UPLOADED = "uploaded"
+UPLOADED = "uploaded"
+"""Key of what a subject saves while it is measured, or what its keys begin with."""
 TRIED = "tried"
 """Key of what a subject saves for ``check_uploaded``."""
 
@@ -81,7 +82,7 @@ def lay_out(scenario: Scenario, place: Place, save_ours: Callable[[str, Mapping[
     if scenario.content is Content.BYTES:
         return _store_bytes(scenario, place)
     if scenario.content is Content.UPLOAD_BYTES:
-        return Stored([_UPLOADED], scenario.size, {}, [], scenario.size)
+        return Stored([UPLOADED], scenario.size, {}, [], scenario.size)
     options: dict[str, Any] = {
         "tensors": scenario.tensors,
         "tensor_size": scenario.size // scenario.tensors // 4 * 4,
@@ -90,11 +91,7 @@ def lay_out(scenario: Scenario, place: Place, save_ours: Callable[[str, Mapping[
     }
     payload: int = options["tensor_size"] * scenario.tensors
     if scenario.content is Content.UPLOAD:
-        if place.root is not None:
-            # The original commits by copying what it has just uploaded, and asks first whether it is there.
-            (place.root / _UPLOADED).mkdir(exist_ok=True)
-            (place.root / _UPLOADED / ".metadata.tmp").write_bytes(b"-")
-        return Stored([_UPLOADED], payload, options, [], payload)
+        return Stored([UPLOADED], payload, options, [], payload)
     with place.scratch() as folder:
         if scenario.content is Content.STATE:
             return _store_state(folder, place, options, payload)

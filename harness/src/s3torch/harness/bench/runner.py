@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from s3torch.harness.bench.contents import TRIED, Stored, WrongBytesError, check_uploaded, choose, lay_out
+from s3torch.harness.bench.contents import TRIED, UPLOADED, Stored, WrongBytesError, check_uploaded, choose, lay_out
 from s3torch.harness.bench.counting import CountingProxy, Counts
 from s3torch.harness.bench.environments import WORKSPACE, PeerEnvironmentError, interpreter
 from s3torch.harness.bench.fresh_memory import recall, reread
@@ -23,7 +23,7 @@ from s3torch.harness.bench.results import CANNOT, LEFT_OUT, Measured, Outcome
 from s3torch.harness.bench.scaling import resized
 from s3torch.harness.bench.scenario import MIB, Content, Entry, Role, Scenario, Server, ours
 from s3torch.harness.bench.subjects.task import Task
-from s3torch.harness.servers import MotoServer, Origin, OriginUnavailableError
+from s3torch.harness.servers import MotoServer, Origin, OriginUnavailableError, Sink
 from s3torch.harness.servers._address import own_environment
 
 _RUN_SECONDS = 300.0
@@ -82,6 +82,7 @@ class Runner:
         self._report = report
         self._stack = ExitStack()
         self._origin: Origin | None = None
+        self._sink: Sink | None = None
         self._moto: Place | None = None
         self._listers: dict[int, ListingServer] = {}
         self._subjects = ""
@@ -277,11 +278,17 @@ class Runner:
         endpoints = {
             Server.PLAIN: origin.endpoint,
             Server.LATENCY: origin.latency_endpoint,
-            Server.DISCARD: origin.discard_endpoint,
             Server.TLS: origin.tls_endpoint,
         }
+        endpoint = self._sink_endpoint() if server is Server.DISCARD else endpoints[server]
         ca_bundle = origin.ca_bundle if server is Server.TLS else None
-        return Place(endpoints[server], origin.endpoint, root=origin.root / BUCKET, ca_bundle=ca_bundle)
+        return Place(endpoint, origin.endpoint, root=origin.root / BUCKET, ca_bundle=ca_bundle)
+
+    def _sink_endpoint(self) -> str:
+        if self._sink is None:
+            # The original commits by copying what it has just uploaded, and asks first whether it is there.
+            self._sink = self._stack.enter_context(Sink(present=[f"{BUCKET}/{UPLOADED}/.metadata.tmp"]))
+        return self._sink.endpoint
 
     def _moto_place(self) -> Place:
         if self._moto is None:

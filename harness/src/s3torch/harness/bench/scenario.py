@@ -21,7 +21,7 @@ class Server(str, Enum):
     TLS = "tls"
     """nginx, HTTPS."""
     DISCARD = "discard"
-    """nginx, uploads dropped."""
+    """Uploads are taken and dropped."""
     MOTO = "moto"
     """moto, which is slow but needs nothing installed and counts requests."""
     LISTING = "listing"

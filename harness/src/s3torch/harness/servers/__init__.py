@@ -4,6 +4,7 @@ from s3torch.harness.servers._process import ServerError
 from s3torch.harness.servers.endpoint import EndpointServer, S3Server
 from s3torch.harness.servers.moto import MotoServer, RecordedRequest
 from s3torch.harness.servers.origin import Origin, OriginUnavailableError
+from s3torch.harness.servers.sink import Sink
 from s3torch.harness.servers.swift import SwiftServer, SwiftUnavailableError
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "RecordedRequest",
     "S3Server",
     "ServerError",
+    "Sink",
     "SwiftServer",
     "SwiftUnavailableError",
 ]

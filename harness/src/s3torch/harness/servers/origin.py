@@ -35,7 +35,6 @@ _SERVER = Template(
 server {
   listen 127.0.0.1:$port $options;
   set $$s3_latency_ms $latency;
-  set $$s3_discard $discard;
   $extra
   include $run/locations.conf;
 }
@@ -70,7 +69,7 @@ def find_nginx() -> tuple[str, str, str]:
 
 
 class Origin(S3ProcessServer):
-    """The origin; a context manager. One set of buckets behind four endpoints.
+    """The origin; a context manager. One set of buckets behind three endpoints.
 
     Args:
         latency: Seconds before the first byte of each answer of ``latency_endpoint``.
@@ -105,14 +104,9 @@ class Origin(S3ProcessServer):
         return f"http://127.0.0.1:{self._running_port(1)}"
 
     @property
-    def discard_endpoint(self) -> str:
-        """Plain HTTP; the bodies of uploads are read and dropped, and nothing is stored, copied or deleted."""
-        return f"http://127.0.0.1:{self._running_port(2)}"
-
-    @property
     def tls_endpoint(self) -> str:
         """HTTPS, with a certificate that ``ca_bundle`` vouches for."""
-        return f"https://127.0.0.1:{self._running_port(3)}"
+        return f"https://127.0.0.1:{self._running_port(2)}"
 
     @property
     def ca_bundle(self) -> str:
@@ -128,7 +122,7 @@ class Origin(S3ProcessServer):
         """Return the variables by which any AWS client finds an endpoint, trusts it and gets in.
 
         Args:
-            endpoint: One of the four; the plain one by default.
+            endpoint: One of the three; the plain one by default.
         """
         return server_environment(self, endpoint=endpoint, ca_bundle=self._trusted_at(endpoint))
 
@@ -136,7 +130,7 @@ class Origin(S3ProcessServer):
         """Return a new boto3 S3 client, path style, independent of the environment.
 
         Args:
-            endpoint: One of the four; the plain one by default.
+            endpoint: One of the three; the plain one by default.
         """
         return make_boto3_client(self, endpoint=endpoint, ca_bundle=self._trusted_at(endpoint))
 
@@ -203,22 +197,20 @@ class Origin(S3ProcessServer):
         from s3torch.harness.servers._certificates import make_certificates
 
         certificates = make_certificates(run)
-        self._ports = _free_ports(4)
+        self._ports = _free_ports(3)
         self._port = self._ports[0]
         tls = (
             f"ssl_certificate {certificates.certificate}; ssl_certificate_key {certificates.key}; "
             "ssl_protocols TLSv1.2 TLSv1.3;"
         )
         kinds = [
-            {"options": "reuseport", "latency": 0, "discard": 0, "extra": ""},
+            {"options": "reuseport", "latency": 0, "extra": ""},
             {
                 "options": "reuseport",
                 "latency": self._latency * 1000,
-                "discard": 0,
                 "extra": f"limit_rate {self._rate};",
             },
-            {"options": "reuseport", "latency": 0, "discard": 1, "extra": ""},
-            {"options": "reuseport ssl", "latency": 0, "discard": 0, "extra": tls},
+            {"options": "reuseport ssl", "latency": 0, "extra": tls},
         ]
         servers = [_SERVER.substitute(kind, port=port, run=run) for kind, port in zip(kinds, self._ports, strict=True)]
         # The folders that nginx was built with belong to the system; an ordinary user cannot make them.

@@ -10,8 +10,6 @@ local listing = require "listing"
 local xml = require "xml"
 
 local MIN_PART_BYTES = 5 * 1024 * 1024
-local DISCARD_READ_BYTES = 32768
-local DISCARDED_ETAG = '"discarded"'
 local NAMESPACE = ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 local s3 = {}
@@ -41,12 +39,6 @@ end
 
 local function temporary()
   return ngx.var.document_root .. "/.temporary/" .. ngx.var.request_id
-end
-
--- Read a body to its end and keep nothing. (`ngx.req.discard_body` lets the answer overtake the body.)
-local function swallow_body()
-  local socket = tonumber(ngx.var.http_content_length or 0) > 0 and ngx.req.socket()
-  while socket and socket:receiveany(DISCARD_READ_BYTES) do end
 end
 
 -- Buckets --------------------------------------------------------------------------------------------------------
@@ -146,21 +138,15 @@ local function named_parts(folder)
 end
 
 local function complete_upload(bucket, key, target, folder)
-  local etag = DISCARDED_ETAG
-  if ngx.var.s3_discard == "0" then
-    local parts, code, message = named_parts(folder)
-    if not parts then return xml.error(400, code, message) end
-    if ngx.req.get_headers()["if-none-match"] == "*" and files.etag(target) then
-      return xml.error(412, "PreconditionFailed")
-    end
-    files.concatenate(parts, target, temporary())
-    etag = files.etag(target)
-  else
-    request_body()
+  local parts, code, message = named_parts(folder)
+  if not parts then return xml.error(400, code, message) end
+  if ngx.req.get_headers()["if-none-match"] == "*" and files.etag(target) then
+    return xml.error(412, "PreconditionFailed")
   end
+  files.concatenate(parts, target, temporary())
   files.remove_tree(folder:sub(1, -2))
   return xml.send(200, document("CompleteMultipartUploadResult", xml.text("Bucket", bucket) ..
-    xml.text("Key", key) .. xml.text("ETag", etag)))
+    xml.text("Key", key) .. xml.text("ETag", files.etag(target))))
 end
 
 local function list_parts(bucket, key, id, folder)
@@ -187,12 +173,6 @@ local function copy(source, target, root)
     xml.text("LastModified", os.date("!%Y-%m-%dT%H:%M:%S.000Z", modified))))
 end
 
--- What would be copied may have been an upload, and so be gone.
-local function discard_copy()
-  return xml.send(200, document("CopyObjectResult", xml.text("ETag", DISCARDED_ETAG) ..
-    xml.text("LastModified", os.date("!%Y-%m-%dT%H:%M:%S.000Z"))))
-end
-
 local function store(target, upload_id, arguments, headers)
   local etag = not upload_id and files.etag(target)
   local expected = headers["if-match"]
@@ -200,11 +180,6 @@ local function store(target, upload_id, arguments, headers)
   if not upload_id and expected and not etag then return xml.error(404, "NoSuchKey") end
   if not upload_id and expected and expected:gsub('"', "") ~= etag:gsub('"', "") then
     return xml.error(412, "PreconditionFailed")
-  end
-  if ngx.var.s3_discard == "1" then
-    swallow_body()
-    ngx.header.etag = DISCARDED_ETAG
-    return finish(200)
   end
   -- The conditions are answered; WebDAV would answer them again, otherwise.
   ngx.req.clear_header "If-Match"
@@ -230,13 +205,11 @@ local function answer_object(method, bucket, key, folder, root)
   if upload and not files.stat(upload) then return xml.error(404, "NoSuchUpload") end
   if upload and method == "GET" then return list_parts(bucket, key, id, upload) end
   if upload and method == "POST" then return complete_upload(bucket, key, target, upload) end
-  local is_discarding = ngx.var.s3_discard == "1"
   if method == "DELETE" then
-    if upload then files.remove_tree(upload:sub(1, -2)) elseif not is_discarding then os.remove(target) end
+    if upload then files.remove_tree(upload:sub(1, -2)) else os.remove(target) end
     return finish(204)
   end
   if method == "PUT" and headers["x-amz-copy-source"] and not upload then
-    if is_discarding then return discard_copy() end
     return copy(headers["x-amz-copy-source"], target, root)
   end
   if method == "PUT" and not headers["x-amz-copy-source"] then return store(target, id, arguments, headers) end
