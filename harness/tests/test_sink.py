@@ -91,6 +91,16 @@ def test_asks_for_a_body_that_waits_to_be_asked_for(sink: Sink) -> None:
         assert sock.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
+def test_every_answer_has_headers(sink: Sink) -> None:
+    connection = connect(sink)
+    for method in ("PUT", "POST", "GET", "HEAD", "DELETE"):
+        connection.request(method, "/b/k")
+        response = connection.getresponse()
+        response.read()
+        assert response.headers["Date"], method
+    connection.close()
+
+
 def test_many_send_at_once(sink: Sink) -> None:
     statuses = []
 

@@ -153,7 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, body.encode(), Content_Type="application/xml")
 
     def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        self.send_response_only(status)
+        # With date and server: a head without any header is no answer to some clients.
+        self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
         if status != 204 and "Content_Length" not in headers:
