@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -101,6 +102,70 @@ def test_a_network_that_becomes_faster_is_noticed() -> None:
     store.pace = far(10**9)
     store.deliver(40_000)
     assert store.width.value == MOST_WIDTH
+
+
+def test_a_store_that_gives_no_more_to_a_wide_window_than_to_a_narrow_one_gets_the_narrow_one() -> None:
+    store = Store(Width(), far(10**9))
+    store.deliver(3000)
+    assert store.width.value == MOST_WIDTH
+    store.pace = far(2000)
+    store.deliver(60_000)
+    assert store.width.value == FIRST_WIDTH
+    # What is narrower than worth it is left at once.
+    store.pace = far(6000)
+    store.deliver(60_000)
+    assert store.width.value == 256
+    assert store.widths[-30_000:].count(128) < 3000
+
+
+@pytest.mark.parametrize(("begun", "following"), [(128, 256), (80, FIRST_WIDTH)])
+def test_what_had_come_before_and_is_now_given_out_makes_no_window_faster(begun: int, following: int) -> None:
+    width = Width()
+    pace = Pace(width, Reading(0.0, 64, 0, 0, 0.0, 0))
+    now = 0.0
+    for started, delivered in ((128, 64), (192, 128), (270, 192)):  # settles, is measured and made wider, settles
+        now += 64 / 1000
+        pace.look(Reading(now, started, delivered, 0, now, 0), was_full=True)
+    assert width.value == 128
+    now += 128 / 1500  # half as fast again, to who only sees what is given out
+    pace.look(Reading(now, 270 + begun, 192 + 128, 0, now, 0), was_full=True)
+    assert width.value == following
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_unsteady_near_store_seldom_gets_a_wide_window(seed: int) -> None:
+    # A wide one is even slower: what is in flight is no longer in the caches of the processor.
+    chance, width, widths = random.Random(seed), Width(), []
+    noise = 1.0
+
+    def pace(value: int) -> float:
+        nonlocal noise
+        if chance.random() < 1 / 100:
+            noise = chance.lognormvariate(0, 0.25)
+        return noise * (15_000 if value <= FIRST_WIDTH else 12_000)
+
+    for _ in range(30):
+        epoch = Store(width, pace)
+        epoch.deliver(2000)
+        widths += epoch.widths
+    assert widths.count(FIRST_WIDTH) > 0.75 * len(widths)
+
+
+def test_windows_that_follow_each_other_are_one_to_the_pauses_between_attempts() -> None:
+    width, tried = Width(), 0
+    for _ in range(300):
+        epoch = Store(width, far(18_000, 0.0005))
+        epoch.deliver(200)
+        tried += max(epoch.widths) > FIRST_WIDTH
+    assert 2 <= tried <= 12
+
+
+def test_a_given_bound_is_kept_to_in_every_window() -> None:
+    width = Width.bounded(256)
+    for _ in range(10):
+        store = Store(width, far(2000))
+        store.deliver(5000)
+        assert set(store.widths) == {256}
 
 
 def test_windows_that_follow_each_other_share_what_was_found() -> None:

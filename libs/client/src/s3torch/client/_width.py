@@ -14,10 +14,12 @@ MOST_WIDTH = 512
 _LEAST_WIDTH = 8
 # Twice the requests in flight must bring so much more, or the store, the network or this processor gives no more.
 _LEAST_GAIN = 0.15
+# So much more is beyond doubt; less has to last for several widths' worth of objects.
+_CLEAR_GAIN, _SURE = 0.4, 4
 # A consumer that waits for a smaller share of its time has what it needs.
 _LEAST_WAITING = 0.1
 _LEAST_SAMPLE = 32
-# Widths' worth of objects between two attempts at a wider window; doubled whenever one brings nothing.
+# Widths' worth of objects between two attempts at another width; doubled whenever one brings nothing.
 _FIRST_REST, _LONGEST_REST = 16, 256
 _LOOKS = 4  # widths' worth of objects between two looks in the meantime
 _MIB = 1024 * 1024
@@ -34,6 +36,14 @@ class Width:
 
     value: int = FIRST_WIDTH
     most: int = MOST_WIDTH
+    rest: int = _FIRST_REST
+    """Widths' worth of objects for which the value stays as it is once an attempt at another has brought nothing."""
+    rest_left: int = 0
+    """Objects still to be delivered until the next attempt."""
+    narrows_next: bool = False
+    """Whether that is one at a narrower window."""
+    tried_from: int | None = None
+    """While another value is tried: the one before."""
 
     @classmethod
     def bounded(cls, most: int | None) -> Width:
@@ -68,21 +78,24 @@ class Pace:
     """Watches one window, and widens it for as long as that makes it faster.
 
     A window that its consumer waits for is made twice as wide. Once all that was in flight at that moment is delivered
-    it is measured, and goes back to what it was unless it has become faster. A store that asks for fewer requests gets
-    half of them.
+    it is measured, and goes back to what it was unless it has become faster. Later it is tried now and then whether
+    half of it does as well: what is in flight takes memory, and the processor's caches hold no more than a little of
+    it. A store that asks for fewer requests gets half of them.
 
     Args:
         width: What is found goes here.
         start: What the window has done when it begins.
     """
 
-    __slots__ = ("_before", "_is_settling", "_rest", "_rests_until", "_since", "_width", "look_at")
+    __slots__ = ("_before", "_is_settling", "_rests_until", "_since", "_width", "look_at")
 
     def __init__(self, width: Width, start: Reading) -> None:
         self._width = width
-        self._before: tuple[int, float] | None = None  # the narrower width under test, and its pace
-        self._rest = _FIRST_REST
-        self._rests_until = 0  # so many objects delivered
+        if width.tried_from is not None:  # the window before ended in the middle: an attempt that brought nothing
+            width.value, width.tried_from = width.tried_from, None
+            width.rest = min(_LONGEST_REST, 2 * width.rest)
+        self._before: tuple[int, float] | None = None  # while another width is tried: the one before, and its pace
+        self._rests_until = width.rest_left  # so many objects delivered
         self._since = start
         # The first requests all begin at once and so end at once: what follows them is measured.
         self._is_settling = True
@@ -99,8 +112,8 @@ class Pace:
         since, width = self._since, self._width
         if reading.throttled > since.throttled:
             width.value = max(min(_LEAST_WIDTH, width.most), width.value // 2)
-            self._before = None
-            self._rest = min(_LONGEST_REST, 2 * self._rest)
+            self._before = width.tried_from = None
+            width.rest = min(_LONGEST_REST, 2 * width.rest)
             self._pause(reading)
         elif reading.delivered < self._rests_until:
             self._look_again(reading)
@@ -114,33 +127,63 @@ class Pace:
     def _judge(self, reading: Reading, *, was_full: bool) -> None:
         since, width = self._since, self._width
         seconds = max(1e-9, reading.now - since.now)
-        pace = (reading.work - since.work) / seconds
+        # What had come before it was asked for is given out faster than it comes.
+        begun = (reading.started - since.started) / max(1, reading.delivered - since.delivered)
+        pace = (reading.work - since.work) * min(1.0, begun) / seconds
         if self._before is not None:
-            narrower, slower = self._before
-            self._before = None
-            if pace < slower * (1 + _LEAST_GAIN * (width.value / narrower - 1)):
-                width.value = min(narrower, width.value)
-                self._rest = min(_LONGEST_REST, 2 * self._rest)
+            before, pace_before = self._before
+            is_wider = width.value > before
+            gain = _gain({before: pace_before, width.value: pace})
+            if _LEAST_GAIN <= gain < _CLEAR_GAIN and reading.delivered - since.delivered < _SURE * width.value:
+                self.look_at = reading.delivered + width.value  # it may have been chance
+                return
+            self._before = width.tried_from = None
+            if (gain >= _LEAST_GAIN) != is_wider:
+                width.value = before
+                width.rest = min(_LONGEST_REST, 2 * width.rest)
+                width.narrows_next = is_wider  # the other way next time
                 self._pause(reading)
                 return
-            self._rest = _FIRST_REST
+            width.rest = _FIRST_REST
+            if width.value == (width.most if is_wider else FIRST_WIDTH):
+                width.narrows_next = is_wider
+                self._pause(reading)
+                return
         is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
-        if width.value < width.most and was_full and is_waited_for:
-            self._before = width.value, pace
-            width.value = min(width.most, 2 * width.value)
-            self._is_settling = True
-            self._since = reading
-            self.look_at = max(reading.started, reading.delivered + 1)  # those in flight now end at the old pace
-        else:
+        following = self._following() if was_full and is_waited_for else width.value
+        if following == width.value:
             self._pause(reading)
+            return
+        self._before = width.value, pace
+        width.tried_from = width.value
+        width.rest_left = width.rest * width.value  # for the next window, if this one ends before there is a result
+        width.value = following
+        self._is_settling = True
+        self._since = reading
+        self.look_at = max(reading.started, reading.delivered + 1)  # those in flight now end at the old pace
+
+    def _following(self) -> int:
+        """Return the width to try."""
+        width = self._width
+        if width.narrows_next and width.value > FIRST_WIDTH:
+            return max(FIRST_WIDTH, width.value // 2)
+        return min(width.most, 2 * width.value)
 
     def _pause(self, reading: Reading) -> None:
         """Leave the width for a while, then measure again."""
-        self._since = reading
-        self._is_settling = True
-        self._rests_until = reading.delivered + self._rest * self._width.value
+        self._rests_until = reading.delivered + self._width.rest * self._width.value
         self._look_again(reading)
 
     def _look_again(self, reading: Reading) -> None:
-        """While the width is left alone, look whether the store asks for fewer."""
+        """While the width is left alone, look whether the store asks for fewer; what came last is what is compared."""
+        self._width.rest_left = left = self._rests_until - reading.delivered
+        if left >= self._width.value:
+            self._since = reading
+            self._is_settling = False
         self.look_at = min(self._rests_until, reading.delivered + _LOOKS * self._width.value)
+
+
+def _gain(paces: dict[int, float]) -> float:
+    """Return what the wider of two windows brings: 1 if it is as much faster as it is wider, 0 if it is no faster."""
+    (narrow, slow), (wide, fast) = sorted(paces.items())
+    return (fast / slow - 1) / (wide / narrow - 1)
