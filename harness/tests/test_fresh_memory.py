@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,29 @@ def test_no_more_than_a_part_of_the_memory_is_taken(monkeypatch: pytest.MonkeyPa
         return fresh_map(size)
 
     monkeypatch.setattr(fresh_memory, "fresh_map", note)
+    monkeypatch.setattr(fresh_memory, "_REPORT_SECONDS", 0)
     for available in (0, 4 * SIZE, 100 * SIZE):
         monkeypatch.setattr(fresh_memory, "available_memory", lambda available=available: available)
         fresh_memory.recall(SIZE)
     assert taken == [SIZE, SIZE, 3 * SIZE]
+
+
+@pytest.mark.parametrize("is_reported", [False, True])
+def test_a_report_of_free_memory_is_waited_for_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_reported: bool
+) -> None:
+    taken = []
+
+    def note(size: int) -> object:
+        taken.append(time.monotonic())
+        return fresh_map(size)
+
+    monkeypatch.setattr(fresh_memory, "fresh_map", note)
+    monkeypatch.setattr(fresh_memory, "_REPORT_SECONDS", 0.5)
+    monkeypatch.setattr(fresh_memory, "_REPORTING", tmp_path if is_reported else tmp_path / "not-there")
+    start = time.monotonic()
+    fresh_memory.recall(2**20)
+    assert (taken[0] - start >= 0.5) is is_reported
 
 
 def test_files_and_folders_are_read_to_their_end(tmp_path: Path) -> None:

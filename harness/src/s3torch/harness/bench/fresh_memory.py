@@ -9,6 +9,7 @@ would pay for all.
 from __future__ import annotations
 
 import mmap
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,14 +21,22 @@ __all__ = ["recall", "reread"]
 # The most hungry peers hold two and a half times what they read.
 _COPIES = 3
 _PIECE = 1024 * 1024
+_REPORTING = Path("/sys/module/page_reporting")
+# Free pages are reported two seconds after some were freed (mm/page_reporting.c), and a report takes its time.
+_REPORT_SECONDS = 2.5
 
 
 def recall(size: int) -> None:
     """Take as much memory as a run with so much data may need, and free it: the next who asks gets it fast.
 
+    Where free pages are reported to a host it first waits until those that others have freed are: the report would come
+    between, and take what was just taken back.
+
     Args:
         size: Bytes of the data. No more than a quarter of the memory that is available is taken.
     """
+    if _REPORTING.exists():
+        time.sleep(_REPORT_SECONDS)
     available = available_memory()
     length = min(_COPIES * size, available // 4) if available else size
     with fresh_map(length) as memory:
