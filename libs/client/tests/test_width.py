@@ -174,3 +174,25 @@ def test_windows_that_follow_each_other_share_what_was_found() -> None:
     again = Store(width, far(10**9))
     again.deliver(1)
     assert again.widths == [MOST_WIDTH]
+
+
+def test_windows_that_share_a_width_at_the_same_time_leave_each_other_alone() -> None:
+    width = Width()
+    first = Store(width, far(18_000, 0.0005))
+    first.deliver(130)
+    assert width.tried_from == FIRST_WIDTH
+    second = Store(width, far(18_000, 0.0005))  # goes back to what it was, while the first one still measures
+    for _ in range(2000):
+        first.deliver(7)
+        second.deliver(5)
+    assert FIRST_WIDTH <= width.value <= MOST_WIDTH
+
+
+@pytest.mark.parametrize("value", [FIRST_WIDTH, 2 * FIRST_WIDTH])
+def test_a_time_in_which_nothing_is_begun_tells_nothing(value: int) -> None:
+    width = Width(value, narrows_next=value > FIRST_WIDTH)
+    pace = Pace(width, Reading(0.0, 2 * value, 0, 0, 0.0, 0))
+    for step in range(1, 200):
+        # The items are all begun, or those that follow are too large for what is left of the window.
+        pace.look(Reading(step / 100, 2 * value, step * 64, 0, step / 100, 0), was_full=True)
+    assert width.value == value

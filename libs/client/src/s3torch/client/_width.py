@@ -130,6 +130,10 @@ class Pace:
         # What had come before it was asked for is given out faster than it comes.
         begun = (reading.started - since.started) / max(1, reading.delivered - since.delivered)
         pace = (reading.work - since.work) * min(1.0, begun) / seconds
+        if self._before is not None and width.tried_from != self._before[0]:
+            self._before = None  # another window that shares the width has set it: there is nothing to compare
+            self._pause(reading)
+            return
         if self._before is not None:
             before, pace_before = self._before
             is_wider = width.value > before
@@ -150,7 +154,7 @@ class Pace:
                 self._pause(reading)
                 return
         is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
-        following = self._following() if was_full and is_waited_for else width.value
+        following = self._following() if was_full and is_waited_for and begun else width.value
         if following == width.value:
             self._pause(reading)
             return
@@ -186,4 +190,4 @@ class Pace:
 def _gain(paces: dict[int, float]) -> float:
     """Return what the wider of two windows brings: 1 if it is as much faster as it is wider, 0 if it is no faster."""
     (narrow, slow), (wide, fast) = sorted(paces.items())
-    return (fast / slow - 1) / (wide / narrow - 1)
+    return (fast / max(1e-9, slow) - 1) / (wide / narrow - 1)
