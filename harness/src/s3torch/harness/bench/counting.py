@@ -7,9 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from s3torch.harness.servers._http import QuietHandler, QuietServer
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,13 +67,9 @@ class CountingProxy:
         return self._server.settled_counts()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # A subject may open very many at once.
-    request_queue_size = 512
-
+class _Server(QuietServer):
     def __init__(self, target: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.target = target
         self._counts = Counts()
         self._answering = 0
@@ -98,15 +96,10 @@ class _Server(ThreadingHTTPServer):
             self._changed.wait_for(lambda: not self._answering, _SETTLE_SECONDS)
             return self._counts
 
-    def handle_error(self, *_: object) -> None:
-        """The subject sees that its connection is closed, and says so."""
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     """Passes on the requests of one connection, over one to the server."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
     server: _Server
 
     def setup(self) -> None:
@@ -116,9 +109,6 @@ class _Handler(BaseHTTPRequestHandler):
     def finish(self) -> None:
         self._upstream.close()
         super().finish()
-
-    def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
 
     def do_GET(self) -> None:
         """Pass a request of any method on, and its answer back."""

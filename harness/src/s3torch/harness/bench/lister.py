@@ -5,17 +5,16 @@ Run as ``python -m s3torch.harness.bench.lister PORT_FILE COUNT SECONDS`` it is 
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import overload
 from urllib.parse import parse_qs, urlsplit
 
-from s3torch.harness.servers import _lifeline
+from s3torch.harness.servers._http import QuietHandler, QuietServer, serve
 from s3torch.harness.servers._serving import ProcessServer
 
 PREFIX = "keys/"
@@ -146,28 +145,17 @@ class ListingServer(ProcessServer):
         self._run_module(__name__, str(self._count), str(self._seconds))
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
+class _Server(QuietServer):
     def __init__(self, catalog: Catalog, seconds: float) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.catalog = catalog
         self.seconds = seconds
 
-    def handle_error(self, *_: object) -> None:
-        """The client sees that its connection is closed."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     # One write for head and body.
     wbufsize = -1
     server: _Server
-
-    def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
 
     def do_GET(self) -> None:
         """Answer a list request, late."""
@@ -193,19 +181,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def main(port_file: Path, count: int, seconds: float) -> None:
-    """Serve until standard input ends.
-
-    Args:
-        port_file: Where the port number goes, written at once, when the server listens.
-        count: How many keys there are.
-        seconds: How long a page takes.
-    """
-    _lifeline.watch(lambda: os._exit(0))
-    server = _Server(Catalog(count), seconds)
-    _lifeline.announce(server.server_port, port_file)
-    server.serve_forever()
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    serve(_Server(Catalog(int(sys.argv[2])), float(sys.argv[3])), Path(sys.argv[1]))

@@ -9,17 +9,16 @@ Run as ``python -m s3torch.harness.servers.sink PORT_FILE [KEY...]`` it is the s
 from __future__ import annotations
 
 import itertools
-import os
 import socket
 import sys
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from s3torch.harness.servers import _lifeline
+from s3torch.harness.servers._http import QuietHandler, QuietServer, serve
 from s3torch.harness.servers._serving import S3ProcessServer
 
 __all__ = ["Sink"]
@@ -58,29 +57,18 @@ class Sink(S3ProcessServer):
         self._run_module(__name__, *self._present)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 512
-
+class _Server(QuietServer):
     def __init__(self, present: Iterable[str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.present = frozenset(present)
         self.upload_ids = itertools.count(1)
 
-    def handle_error(self, *_: object) -> None:
-        """The client sees that its connection is closed."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(QuietHandler, BaseHTTPRequestHandler):
     rbufsize = 8192
     # One write for head and body.
     wbufsize = -1
     server: _Server
-
-    def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
 
     def handle_expect_100(self) -> bool:
         """Ask for the body at once."""
@@ -163,18 +151,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def main(port_file: Path, present: Iterable[str]) -> None:
-    """Serve until standard input ends.
-
-    Args:
-        port_file: Where the port number goes, written at once, when the server listens.
-        present: ``BUCKET/KEY`` of objects that HEAD finds.
-    """
-    _lifeline.watch(lambda: os._exit(0))
-    server = _Server(present)
-    _lifeline.announce(server.server_port, port_file)
-    server.serve_forever()
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    serve(_Server(sys.argv[2:]), Path(sys.argv[1]))
