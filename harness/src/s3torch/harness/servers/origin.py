@@ -205,11 +205,7 @@ class Origin(S3ProcessServer):
         )
         kinds = [
             {"options": "reuseport", "latency": 0, "extra": ""},
-            {
-                "options": "reuseport",
-                "latency": self._latency * 1000,
-                "extra": f"limit_rate {self._rate};",
-            },
+            {"options": "reuseport", "latency": self._latency * 1000, "extra": f"limit_rate {self._rate};"},
             {"options": "reuseport ssl", "latency": 0, "extra": tls},
         ]
         servers = [_SERVER.substitute(kind, port=port, run=run) for kind, port in zip(kinds, self._ports, strict=True)]

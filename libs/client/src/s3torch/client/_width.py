@@ -45,6 +45,10 @@ class Width:
     tried_from: int | None = None
     """While another value is tried: the one before."""
 
+    def rest_longer(self) -> None:
+        """Wait twice as long for the next attempt."""
+        self.rest = min(_LONGEST_REST, 2 * self.rest)
+
     @classmethod
     def bounded(cls, most: int | None) -> Width:
         """Return the width for a bound that somebody has given, which is where it begins; None for no such bound."""
@@ -93,7 +97,7 @@ class Pace:
         self._width = width
         if width.tried_from is not None:  # the window before ended in the middle: an attempt that brought nothing
             width.value, width.tried_from = width.tried_from, None
-            width.rest = min(_LONGEST_REST, 2 * width.rest)
+            width.rest_longer()
         self._before: tuple[int, float] | None = None  # while another width is tried: the one before, and its pace
         self._rests_until = width.rest_left  # so many objects delivered
         self._since = start
@@ -113,7 +117,7 @@ class Pace:
         if reading.throttled > since.throttled:
             width.value = max(min(_LEAST_WIDTH, width.most), width.value // 2)
             self._before = width.tried_from = None
-            width.rest = min(_LONGEST_REST, 2 * width.rest)
+            width.rest_longer()
             self._pause(reading)
         elif reading.delivered < self._rests_until:
             self._look_again(reading)
@@ -130,29 +134,8 @@ class Pace:
         # What had come before it was asked for is given out faster than it comes.
         begun = (reading.started - since.started) / max(1, reading.delivered - since.delivered)
         pace = (reading.work - since.work) * min(1.0, begun) / seconds
-        if self._before is not None and width.tried_from != self._before[0]:
-            self._before = None  # another window that shares the width has set it: there is nothing to compare
-            self._pause(reading)
+        if self._before is not None and not self._conclude(*self._before, pace, reading):
             return
-        if self._before is not None:
-            before, pace_before = self._before
-            is_wider = width.value > before
-            gain = _gain({before: pace_before, width.value: pace})
-            if _LEAST_GAIN <= gain < _CLEAR_GAIN and reading.delivered - since.delivered < _SURE * width.value:
-                self.look_at = reading.delivered + width.value  # it may have been chance
-                return
-            self._before = width.tried_from = None
-            if (gain >= _LEAST_GAIN) != is_wider:
-                width.value = before
-                width.rest = min(_LONGEST_REST, 2 * width.rest)
-                width.narrows_next = is_wider  # the other way next time
-                self._pause(reading)
-                return
-            width.rest = _FIRST_REST
-            if width.value == (width.most if is_wider else FIRST_WIDTH):
-                width.narrows_next = is_wider
-                self._pause(reading)
-                return
         is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
         following = self._following() if was_full and is_waited_for and begun else width.value
         if following == width.value:
@@ -165,6 +148,33 @@ class Pace:
         self._is_settling = True
         self._since = reading
         self.look_at = max(reading.started, reading.delivered + 1)  # those in flight now end at the old pace
+
+    def _conclude(self, before: int, pace_before: float, pace: float, reading: Reading) -> bool:
+        """Keep the width that is tried, or the one before; return whether to try the next one at once."""
+        width = self._width
+        value = width.value
+        if value == before or width.tried_from != before:
+            # Another window that shares the width has set it: there is nothing to compare.
+            self._before = None
+            self._pause(reading)
+            return False
+        is_wider = value > before
+        gain = _gain({before: pace_before, value: pace})
+        if _LEAST_GAIN <= gain < _CLEAR_GAIN and reading.delivered - self._since.delivered < _SURE * value:
+            self.look_at = reading.delivered + value  # it may have been chance
+            return False
+        self._before = width.tried_from = None
+        is_kept = (gain >= _LEAST_GAIN) == is_wider
+        if is_kept:
+            width.rest = _FIRST_REST
+        else:
+            width.value = before
+            width.rest_longer()
+        if is_kept and value != (width.most if is_wider else FIRST_WIDTH):
+            return True
+        width.narrows_next = is_wider  # the other way next time
+        self._pause(reading)
+        return False
 
     def _following(self) -> int:
         """Return the width to try."""
