@@ -187,6 +187,33 @@ def test_a_consumer_that_hurries_takes_what_is_there_without_a_system_call_each(
     assert len(list(results)) == 16
 
 
+def test_while_enough_is_there_the_next_are_begun_several_at_a_time() -> None:
+    engine, now = SlowEngine(lambda: 1), [0.0]  # a near store, and a consumer that takes a while
+    bursts, before = [], 0
+    for _ in get_many(engine, ask(3200), window=64, window_bytes=10**9, clock=lambda: now[0]):
+        if len(engine.started) > before:
+            bursts.append(len(engine.started) - before)
+        before = len(engine.started)
+        now[0] += 0.0002
+    assert sum(bursts) == 3200
+    assert len(bursts) <= 3200 / 32
+
+
+def test_to_a_far_store_the_next_is_begun_as_soon_as_there_is_room() -> None:
+    chance = random.Random(0)
+    engine = SlowEngine(lambda: chance.choice([20, 30, 40]))
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        SlowEngine.step(engine)
+
+    engine.step = step  # type: ignore[method-assign]  # counted
+    run(engine, ask(1600), window=16, window_bytes=10**9)
+    assert steps < 1.1 * 1600 / 16 * 30
+
+
 def test_without_a_bound_it_begins_with_sixty_four() -> None:
     engine = SlowEngine(lambda: 10)
     results = get_many(engine, ask(1000), window=None, window_bytes=10**9)

@@ -22,6 +22,8 @@ _ASSUMED_SIZE = 1024 * 1024
 # While what comes next is there already, the others are looked after no more often than this: each look costs a system
 # call and handles every connection that has received a little.
 _LEAST_PAUSE_S = 0.002
+# While enough is there already the next are begun several at a time: one by one, each would wake the server.
+_BURST = 32
 # Of many in flight the oldest are asked after every step whether they are done, all of them only now and then.
 _OLDEST = 8
 
@@ -190,6 +192,8 @@ class Window(Generic[T]):
                 self._forget_done(width)
         running = self._running
         self._is_full = False
+        if len(queue) > 2 * width - min(_BURST, max(1, width // 2)):
+            return
         while len(queue) < 2 * width:
             if len(running) >= width:
                 self._is_full = self._was_full = True
