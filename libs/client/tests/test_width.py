@@ -11,13 +11,34 @@ from s3torch.client._width import FIRST_WIDTH, MOST_WIDTH, Pace, Reading, Width
 
 
 class Store:
-    """A store and a consumer, simulated: so many objects a second at a width, and how much of the time is waiting."""
+    """A store and a consumer, simulated.
 
-    def __init__(self, width: Width, pace: Callable[[int], float], *, waits: float = 1.0) -> None:
+    Args:
+        width: Of the window.
+        pace: So many objects a second at a width.
+        waits: How much of the time is waiting.
+        idles: And how much the thread has nothing to do.
+        latency: Seconds until the first object is there.
+        work: Seconds of the processor that the consumer takes for each.
+    """
+
+    def __init__(
+        self,
+        width: Width,
+        pace: Callable[[int], float],
+        *,
+        waits: float = 1.0,
+        idles: float = 1.0,
+        latency: float = 0.0,
+        work: float = 0.0001,
+    ) -> None:
         self.width = width
         self.pace = pace
         self.waits = waits
-        self.now = self.waited = 0.0
+        self.idles = idles
+        self.work = work
+        self.now = self.waited = latency
+        self.idle, self.busy = latency, 0.0
         self.delivered = self.throttled = 0
         self.widths: list[int] = []
         self.was_full = True
@@ -30,6 +51,8 @@ class Store:
             self.delivered,
             self.delivered * 110_000,
             self.waited,
+            self.idle,
+            self.busy,
             self.throttled,
         )
 
@@ -38,10 +61,17 @@ class Store:
             seconds = 1 / self.pace(self.width.value)
             self.now += seconds
             self.waited += seconds * self.waits
+            self.idle += seconds * min(self.waits, self.idles)
+            self.busy += self.work + seconds * max(0.0, self.waits - self.idles)
             self.delivered += 1
             if self.delivered >= self.watch.look_at:
                 self.watch.look(self.reading(), was_full=self.was_full)
             self.widths.append(self.width.value)
+
+
+def reading(now: float, started: int, delivered: int) -> Reading:
+    """Of a window that is waited for all the time, and whose thread idles."""
+    return Reading(now, started, delivered, 0, now, now, 0.0, 0)
 
 
 def far(limit: float, latency: float = 0.03) -> Callable[[int], float]:
@@ -66,6 +96,49 @@ def test_a_near_store_leaves_it_as_it_is() -> None:
     store = Store(Width(), far(18_000, 0.0005))
     store.deliver(10_000)
     assert store.widths.count(FIRST_WIDTH) > 0.8 * len(store.widths)
+
+
+@pytest.mark.parametrize(
+    ("latency", "work", "idles", "width"),
+    [
+        pytest.param(0.03, 0.0001, 1.0, 128, id="far"),
+        pytest.param(0.0005, 0.0001, 1.0, 64, id="near"),
+        pytest.param(0.03, 0.001, 1.0, 64, id="a consumer that works long enough on sixty-four"),
+        pytest.param(0.03, 0.001, 0.1, 64, id="the same, and what is received takes long"),
+        pytest.param(0.03, 0.0001, 0.1, 128, id="receiving alone takes long"),
+    ],
+)
+def test_it_begins_twice_as_wide_where_the_first_objects_are_late(
+    latency: float, work: float, idles: float, width: int
+) -> None:
+    store = Store(Width(), far(10**9), latency=latency, work=work, idles=idles)
+    store.deliver(FIRST_WIDTH)
+    assert store.widths[-1] == width
+    assert set(store.widths[: FIRST_WIDTH // 4 - 1]) == {FIRST_WIDTH}
+
+
+def test_a_width_that_is_known_does_not_begin_anew() -> None:
+    width = Width()
+    Store(width, far(2000), latency=0.03, work=0.001).deliver(1000)
+    again = Store(width, far(2000), latency=0.03)
+    again.deliver(200)
+    assert set(again.widths) == {FIRST_WIDTH}
+
+
+def test_a_thread_that_has_no_time_left_gets_no_wider_window() -> None:
+    store = Store(Width(), far(10**9), idles=0.1)
+    store.deliver(10_000)
+    assert set(store.widths) == {FIRST_WIDTH}
+
+
+def test_a_thread_that_has_no_time_left_gets_a_narrower_one_later_if_that_does_as_well() -> None:
+    store = Store(Width(), far(2000), idles=0.1, latency=0.03)
+    store.deliver(128)
+    assert store.width.value == 128
+    store.deliver(1000)
+    assert store.width.value == 128  # not at once
+    store.deliver(2000)
+    assert store.width.value == FIRST_WIDTH
 
 
 @pytest.mark.parametrize(("waits", "full"), [(0.05, 1), (1.0, 0)])
@@ -120,15 +193,15 @@ def test_a_store_that_gives_no_more_to_a_wide_window_than_to_a_narrow_one_gets_t
 
 @pytest.mark.parametrize(("begun", "following"), [(128, 256), (80, FIRST_WIDTH)])
 def test_what_had_come_before_and_is_now_given_out_makes_no_window_faster(begun: int, following: int) -> None:
-    width = Width()
-    pace = Pace(width, Reading(0.0, 64, 0, 0, 0.0, 0))
+    width = Width(is_new=False)
+    pace = Pace(width, reading(0.0, 64, 0))
     now = 0.0
     for started, delivered in ((128, 64), (192, 128), (270, 192)):  # settles, is measured and made wider, settles
         now += 64 / 1000
-        pace.look(Reading(now, started, delivered, 0, now, 0), was_full=True)
+        pace.look(reading(now, started, delivered), was_full=True)
     assert width.value == 128
     now += 128 / 1500  # half as fast again, to who only sees what is given out
-    pace.look(Reading(now, 270 + begun, 192 + 128, 0, now, 0), was_full=True)
+    pace.look(reading(now, 270 + begun, 192 + 128), was_full=True)
     assert width.value == following
 
 
@@ -191,8 +264,8 @@ def test_windows_that_share_a_width_at_the_same_time_leave_each_other_alone() ->
 @pytest.mark.parametrize("value", [FIRST_WIDTH, 2 * FIRST_WIDTH])
 def test_a_time_in_which_nothing_is_begun_tells_nothing(value: int) -> None:
     width = Width(value, narrows_next=value > FIRST_WIDTH)
-    pace = Pace(width, Reading(0.0, 2 * value, 0, 0, 0.0, 0))
+    pace = Pace(width, reading(0.0, 2 * value, 0))
     for step in range(1, 200):
         # The items are all begun, or those that follow are too large for what is left of the window.
-        pace.look(Reading(step / 100, 2 * value, step * 64, 0, step / 100, 0), was_full=True)
+        pace.look(reading(step / 100, 2 * value, step * 64), was_full=True)
     assert width.value == value

@@ -18,6 +18,10 @@ _LEAST_GAIN = 0.15
 _CLEAR_GAIN, _SURE = 0.4, 4
 # A consumer that waits for a smaller share of its time has what it needs.
 _LEAST_WAITING = 0.1
+# A thread that idles for less of its time could hardly do more, whatever is in flight: it would be busy before.
+_LEAST_IDLE = 0.2
+# One that idles for so much of the first wait could do more meanwhile, which need not be measured before.
+_CLEARLY_IDLE = 0.5
 _LEAST_SAMPLE = 32
 # Widths' worth of objects between two attempts at another width; doubled whenever one brings nothing.
 _FIRST_REST, _LONGEST_REST = 16, 256
@@ -32,10 +36,12 @@ class Width:
     Args:
         value: Requests in flight to begin with.
         most: Requests in flight at most.
+        least: It gets no narrower, unless the store asks for fewer requests.
     """
 
     value: int = FIRST_WIDTH
     most: int = MOST_WIDTH
+    least: int = FIRST_WIDTH
     rest: int = _FIRST_REST
     """Widths' worth of objects for which the value stays as it is once an attempt at another has brought nothing."""
     rest_left: int = 0
@@ -44,6 +50,8 @@ class Width:
     """Whether that is one at a narrower window."""
     tried_from: int | None = None
     """While another value is tried: the one before."""
+    is_new: bool = True
+    """Whether nothing was measured of it yet."""
 
     def rest_longer(self) -> None:
         """Wait twice as long for the next attempt."""
@@ -52,7 +60,7 @@ class Width:
     @classmethod
     def bounded(cls, most: int | None) -> Width:
         """Return the width for a bound that somebody has given, which is where it begins; None for no such bound."""
-        return cls() if most is None else cls(most, most)
+        return cls() if most is None else cls(most, most, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,10 @@ class Reading:
     """Bytes of those."""
     waited_s: float
     """Seconds for which somebody waited for one."""
+    idle_s: float
+    """Those of them in which the thread had nothing to do."""
+    busy_s: float
+    """Processor time of the thread."""
     throttled: int
     """Answers by which the store asked for fewer requests."""
 
@@ -81,17 +93,28 @@ class Reading:
 class Pace:
     """Watches one window, and widens it for as long as that makes it faster.
 
-    A window that its consumer waits for is made twice as wide. Once all that was in flight at that moment is delivered
-    it is measured, and goes back to what it was unless it has become faster. Later it is tried now and then whether
-    half of it does as well: what is in flight takes memory, and the processor's caches hold no more than a little of
-    it. A store that asks for fewer requests gets half of them.
+    A window whose first objects were waited for longer than the consumer takes for a window of them is made twice as
+    wide at once. Later, one whose consumer waits and whose thread idles is made twice as wide; when all that was in
+    flight at that moment is delivered it is measured, and goes back to what it was unless it has become faster. Now
+    and then it is tried whether half of it does as well: what is in flight takes memory, and the processor's caches
+    hold no more than a little of it. A store that asks for fewer requests gets half of them.
 
     Args:
         width: What is found goes here.
         start: What the window has done when it begins.
     """
 
-    __slots__ = ("_before", "_is_settling", "_rests_until", "_since", "_width", "look_at")
+    __slots__ = (
+        "_before",
+        "_came_from",
+        "_first",
+        "_is_settling",
+        "_is_starting",
+        "_rests_until",
+        "_since",
+        "_width",
+        "look_at",
+    )
 
     def __init__(self, width: Width, start: Reading) -> None:
         self._width = width
@@ -99,11 +122,14 @@ class Pace:
             width.value, width.tried_from = width.tried_from, None
             width.rest_longer()
         self._before: tuple[int, float] | None = None  # while another width is tried: the one before, and its pace
+        self._came_from: int | None = None  # the width before this one, until there is a pause
         self._rests_until = width.rest_left  # so many objects delivered
         self._since = start
         # The first requests all begin at once and so end at once: what follows them is measured.
         self._is_settling = True
-        self.look_at = width.value
+        self._is_starting = width.is_new and self._wider() > width.value
+        self._first: Reading | None = None  # when the first object had come
+        self.look_at = 1 if self._is_starting else width.value
         """The number of delivered objects from which on `look` has something to do."""
 
     def look(self, reading: Reading, *, was_full: bool) -> None:
@@ -121,6 +147,8 @@ class Pace:
             self._pause(reading)
         elif reading.delivered < self._rests_until:
             self._look_again(reading)
+        elif self._is_starting:
+            self._begin(reading, was_full=was_full)
         elif self._is_settling:
             self._is_settling = False
             self._since = reading
@@ -128,26 +156,60 @@ class Pace:
         else:
             self._judge(reading, was_full=was_full)
 
+    def _begin(self, reading: Reading, *, was_full: bool) -> None:
+        """Widen the window at once if the first object was waited for longer than the consumer works on all of it."""
+        width, first = self._width, self._first
+        if first is None:
+            self._first = reading
+            self.look_at = max(2, width.value // 4)
+            return
+        self._is_starting = False
+        self.look_at = width.value
+        receiving = (reading.waited_s - first.waited_s) - (reading.idle_s - first.idle_s)
+        # Not the time that went by: where workers begin at the same time they are in each other's way.
+        work = (reading.busy_s - first.busy_s - receiving) / (reading.delivered - first.delivered)
+        is_idle = first.idle_s >= _CLEARLY_IDLE * first.waited_s
+        if was_full and is_idle and first.waited_s > work * width.value and reading.started > first.started:
+            self._came_from, width.is_new = width.value, False
+            width.value = self._wider()
+            self.look_at = reading.started
+
     def _judge(self, reading: Reading, *, was_full: bool) -> None:
         since, width = self._since, self._width
-        seconds = max(1e-9, reading.now - since.now)
-        # What had come before it was asked for is given out faster than it comes.
-        begun = (reading.started - since.started) / max(1, reading.delivered - since.delivered)
-        pace = (reading.work - since.work) * min(1.0, begun) / seconds
+        pace = self._pace(reading)
         if self._before is not None and not self._conclude(*self._before, pace, reading):
             return
+        seconds = reading.now - since.now
+        narrows = width.narrows_next and width.value > width.least
+        is_idle = reading.idle_s - since.idle_s >= _LEAST_IDLE * seconds
+        following = self._wider() if is_idle and not narrows else self._narrower()
+        before = self._came_from
+        goes_back = before is not None and (following > width.value) != (width.value > before)
         is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
-        following = self._following() if was_full and is_waited_for and begun else width.value
-        if following == width.value:
+        is_moving = reading.started > since.started
+        if following != width.value and not goes_back and was_full and is_waited_for and is_moving:
+            self._try(following, pace, reading)
+        else:
             self._pause(reading)
-            return
+
+    def _try(self, following: int, pace: float, reading: Reading) -> None:
+        """Set another width, to see what comes of it."""
+        width = self._width
         self._before = width.value, pace
-        width.tried_from = width.value
+        self._came_from = width.tried_from = width.value
+        width.is_new = False
         width.rest_left = width.rest * width.value  # for the next window, if this one ends before there is a result
         width.value = following
         self._is_settling = True
         self._since = reading
         self.look_at = max(reading.started, reading.delivered + 1)  # those in flight now end at the old pace
+
+    def _pace(self, reading: Reading) -> float:
+        """Return how much work was done in a second, of what was given out or of what was begun, if that was less."""
+        since = self._since
+        # What had come before it was asked for is given out faster than it comes.
+        begun = (reading.started - since.started) / max(1, reading.delivered - since.delivered)
+        return (reading.work - since.work) * min(1.0, begun) / max(1e-9, reading.now - since.now)
 
     def _conclude(self, before: int, pace_before: float, pace: float, reading: Reading) -> bool:
         """Keep the width that is tried, or the one before; return whether to try the next one at once."""
@@ -170,21 +232,23 @@ class Pace:
         else:
             width.value = before
             width.rest_longer()
-        if is_kept and value != (width.most if is_wider else FIRST_WIDTH):
+        if is_kept and value != (width.most if is_wider else width.least):
             return True
         width.narrows_next = is_wider  # the other way next time
         self._pause(reading)
         return False
 
-    def _following(self) -> int:
-        """Return the width to try."""
-        width = self._width
-        if width.narrows_next and width.value > FIRST_WIDTH:
-            return max(FIRST_WIDTH, width.value // 2)
-        return min(width.most, 2 * width.value)
+    def _wider(self) -> int:
+        return min(self._width.most, 2 * self._width.value)
+
+    def _narrower(self) -> int:
+        value = self._width.value
+        return max(min(self._width.least, value), value // 2)
 
     def _pause(self, reading: Reading) -> None:
         """Leave the width for a while, then measure again."""
+        self._came_from = None
+        self._width.is_new = False
         self._rests_until = reading.delivered + self._width.rest * self._width.value
         self._look_again(reading)
 

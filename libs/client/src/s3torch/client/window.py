@@ -65,6 +65,7 @@ class Window(Generic[T]):
         "_was_full",
         "_width",
         "delivered",
+        "idle_s",
         "in_flight_peak",
         "in_flight_sum",
         "size",
@@ -110,6 +111,8 @@ class Window(Generic[T]):
         """Bytes that those counted for."""
         self.waited_s = 0.0
         """Seconds for which the caller waited."""
+        self.idle_s = 0.0
+        """Those of them in which its thread had nothing to do."""
         self.in_flight_peak = 0
         """Requests in flight at most."""
         self.in_flight_sum = 0
@@ -143,12 +146,14 @@ class Window(Generic[T]):
                     # Keep the others going: a caller that computes for long between items comes by only now and then.
                     self.advance()
                 break
-            before = self._clock()
+            before, busy = self._clock(), time.thread_time()
             # Not for this one alone, where each that ends makes room for another request.
             transfer.wait(self._has_room if self._is_full else None)
             self._driven_at = self._clock()
             self._has_driven = True
-            self.waited_s += self._driven_at - before
+            waited = self._driven_at - before
+            self.waited_s += waited
+            self.idle_s += max(0.0, waited - (time.thread_time() - busy))
         queue.popleft()
         running = self._running
         if running and running[0] is transfer:
@@ -245,7 +250,16 @@ class Window(Generic[T]):
     def _read(self) -> Reading:
         counts = getattr(self._engine, "counts", None)
         throttled = 0 if counts is None else counts.throttled
-        return Reading(self._clock(), self.started, self.delivered, self.size, self.waited_s, throttled)
+        return Reading(
+            self._clock(),
+            self.started,
+            self.delivered,
+            self.size,
+            self.waited_s,
+            self.idle_s,
+            time.thread_time(),
+            throttled,
+        )
 
 
 def get_many(
