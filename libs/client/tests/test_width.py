@@ -19,7 +19,6 @@ class Store:
         waits: How much of the time is waiting.
         idles: And how much the thread has nothing to do.
         latency: Seconds until the first object is there.
-        work: Seconds of the processor that the consumer takes for each.
     """
 
     def __init__(
@@ -30,15 +29,13 @@ class Store:
         waits: float = 1.0,
         idles: float = 1.0,
         latency: float = 0.0,
-        work: float = 0.0001,
     ) -> None:
         self.width = width
         self.pace = pace
         self.waits = waits
         self.idles = idles
-        self.work = work
         self.now = self.waited = latency
-        self.idle, self.busy = latency, 0.0
+        self.idle = latency
         self.delivered = self.throttled = 0
         self.widths: list[int] = []
         self.was_full = True
@@ -52,7 +49,6 @@ class Store:
             self.delivered * 110_000,
             self.waited,
             self.idle,
-            self.busy,
             self.throttled,
         )
 
@@ -62,7 +58,6 @@ class Store:
             self.now += seconds
             self.waited += seconds * self.waits
             self.idle += seconds * min(self.waits, self.idles)
-            self.busy += self.work + seconds * max(0.0, self.waits - self.idles)
             self.delivered += 1
             if self.delivered >= self.watch.look_at:
                 self.watch.look(self.reading(), was_full=self.was_full)
@@ -71,7 +66,7 @@ class Store:
 
 def reading(now: float, started: int, delivered: int) -> Reading:
     """Of a window that is waited for all the time, and whose thread idles."""
-    return Reading(now, started, delivered, 0, now, now, 0.0, 0)
+    return Reading(now, started, delivered, 0, now, now, 0)
 
 
 def far(limit: float, latency: float = 0.03) -> Callable[[int], float]:
@@ -99,27 +94,31 @@ def test_a_near_store_leaves_it_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("latency", "work", "idles", "width"),
-    [
-        pytest.param(0.03, 0.0001, 1.0, 128, id="far"),
-        pytest.param(0.0005, 0.0001, 1.0, 64, id="near"),
-        pytest.param(0.03, 0.001, 1.0, 64, id="a consumer that works long enough on sixty-four"),
-        pytest.param(0.03, 0.001, 0.1, 64, id="the same, and what is received takes long"),
-        pytest.param(0.03, 0.0001, 0.1, 128, id="receiving alone takes long"),
-    ],
+    ("latency", "full", "width"), [(0.03, True, 128), (0.0005, True, FIRST_WIDTH), (0.03, False, FIRST_WIDTH)]
 )
-def test_it_begins_twice_as_wide_where_the_first_objects_are_late(
-    latency: float, work: float, idles: float, width: int
-) -> None:
-    store = Store(Width(), far(10**9), latency=latency, work=work, idles=idles)
+def test_a_window_of_a_far_store_begins_twice_as_wide(latency: float, full: bool, width: int) -> None:
+    store = Store(Width(), far(10**9), latency=latency)
+    store.was_full = full
     store.deliver(FIRST_WIDTH)
-    assert store.widths[-1] == width
-    assert set(store.widths[: FIRST_WIDTH // 4 - 1]) == {FIRST_WIDTH}
+    assert set(store.widths) == {width}
+
+
+def test_a_given_bound_holds_for_a_far_store() -> None:
+    store = Store(Width.bounded(100), far(10**9), latency=0.03)
+    store.deliver(5000)
+    assert set(store.widths) == {100}
+
+
+def test_a_consumer_that_hardly_waits_gets_the_narrower_one_again() -> None:
+    store = Store(Width(), far(2000), latency=0.03, waits=0.05)
+    store.deliver(5000)
+    assert store.widths[0] == 128
+    assert store.width.value == FIRST_WIDTH
 
 
 def test_a_width_that_is_known_does_not_begin_anew() -> None:
     width = Width()
-    Store(width, far(2000), latency=0.03, work=0.001).deliver(1000)
+    Store(width, far(2000)).deliver(1000)
     again = Store(width, far(2000), latency=0.03)
     again.deliver(200)
     assert set(again.widths) == {FIRST_WIDTH}
@@ -263,7 +262,7 @@ def test_windows_that_share_a_width_at_the_same_time_leave_each_other_alone() ->
 
 @pytest.mark.parametrize("value", [FIRST_WIDTH, 2 * FIRST_WIDTH])
 def test_a_time_in_which_nothing_is_begun_tells_nothing(value: int) -> None:
-    width = Width(value, narrows_next=value > FIRST_WIDTH)
+    width = Width(value, narrows_next=value > FIRST_WIDTH, is_new=False)
     pace = Pace(width, reading(0.0, 2 * value, 0))
     for step in range(1, 200):
         # The items are all begun, or those that follow are too large for what is left of the window.

@@ -20,8 +20,8 @@ _CLEAR_GAIN, _SURE = 0.4, 4
 _LEAST_WAITING = 0.1
 # A thread that idles for less of its time could hardly do more, whatever is in flight: it would be busy before.
 _LEAST_IDLE = 0.2
-# One that idles for so much of the first wait could do more meanwhile, which need not be measured before.
-_CLEARLY_IDLE = 0.5
+# A store whose first object takes longer is far: there is time for more, which need not be measured before.
+_FAR_S = 0.005
 _LEAST_SAMPLE = 32
 # Widths' worth of objects between two attempts at another width; doubled whenever one brings nothing.
 _FIRST_REST, _LONGEST_REST = 16, 256
@@ -79,8 +79,6 @@ class Reading:
     """Seconds for which somebody waited for one."""
     idle_s: float
     """Those of them in which the thread had nothing to do."""
-    busy_s: float
-    """Processor time of the thread."""
     throttled: int
     """Answers by which the store asked for fewer requests."""
 
@@ -93,11 +91,11 @@ class Reading:
 class Pace:
     """Watches one window, and widens it for as long as that makes it faster.
 
-    A window whose first objects were waited for longer than the consumer takes for a window of them is made twice as
-    wide at once. Later, one whose consumer waits and whose thread idles is made twice as wide; when all that was in
-    flight at that moment is delivered it is measured, and goes back to what it was unless it has become faster. Now
-    and then it is tried whether half of it does as well: what is in flight takes memory, and the processor's caches
-    hold no more than a little of it. A store that asks for fewer requests gets half of them.
+    A window of a far store is made twice as wide as soon as its first object is there. Later, one whose consumer waits
+    and whose thread idles is made twice as wide; when all that was in flight at that moment is delivered it is
+    measured, and goes back to what it was unless it has become faster. Now and then it is tried whether half of it does
+    as well: what is in flight takes memory, and the processor's caches hold no more than a little of it. A store that
+    asks for fewer requests gets half of them.
 
     Args:
         width: What is found goes here.
@@ -107,9 +105,7 @@ class Pace:
     __slots__ = (
         "_before",
         "_came_from",
-        "_first",
         "_is_settling",
-        "_is_starting",
         "_rests_until",
         "_since",
         "_width",
@@ -127,9 +123,7 @@ class Pace:
         self._since = start
         # The first requests all begin at once and so end at once: what follows them is measured.
         self._is_settling = True
-        self._is_starting = width.is_new and self._wider() > width.value
-        self._first: Reading | None = None  # when the first object had come
-        self.look_at = 1 if self._is_starting else width.value
+        self.look_at = 1 if width.is_new else width.value
         """The number of delivered objects from which on `look` has something to do."""
 
     def look(self, reading: Reading, *, was_full: bool) -> None:
@@ -147,8 +141,11 @@ class Pace:
             self._pause(reading)
         elif reading.delivered < self._rests_until:
             self._look_again(reading)
-        elif self._is_starting:
-            self._begin(reading, was_full=was_full)
+        elif width.is_new and self.look_at == 1:
+            if was_full and reading.idle_s >= _FAR_S:
+                self._came_from, width.is_new = width.value, False
+                width.value = self._wider()
+            self.look_at = max(width.value, reading.started)
         elif self._is_settling:
             self._is_settling = False
             self._since = reading
@@ -156,41 +153,25 @@ class Pace:
         else:
             self._judge(reading, was_full=was_full)
 
-    def _begin(self, reading: Reading, *, was_full: bool) -> None:
-        """Widen the window at once if the first object was waited for longer than the consumer works on all of it."""
-        width, first = self._width, self._first
-        if first is None:
-            self._first = reading
-            self.look_at = max(2, width.value // 4)
-            return
-        self._is_starting = False
-        self.look_at = width.value
-        receiving = (reading.waited_s - first.waited_s) - (reading.idle_s - first.idle_s)
-        # Not the time that went by: where workers begin at the same time they are in each other's way.
-        work = (reading.busy_s - first.busy_s - receiving) / (reading.delivered - first.delivered)
-        is_idle = first.idle_s >= _CLEARLY_IDLE * first.waited_s
-        if was_full and is_idle and first.waited_s > work * width.value and reading.started > first.started:
-            self._came_from, width.is_new = width.value, False
-            width.value = self._wider()
-            self.look_at = reading.started
-
     def _judge(self, reading: Reading, *, was_full: bool) -> None:
         since, width = self._since, self._width
         pace = self._pace(reading)
         if self._before is not None and not self._conclude(*self._before, pace, reading):
             return
         seconds = reading.now - since.now
-        narrows = width.narrows_next and width.value > width.least
+        is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
         is_idle = reading.idle_s - since.idle_s >= _LEAST_IDLE * seconds
-        following = self._wider() if is_idle and not narrows else self._narrower()
+        following = width.value
+        if width.value > width.least and (width.narrows_next or not is_waited_for or not is_idle):
+            following = max(width.least, width.value // 2)
+        elif was_full and is_waited_for and is_idle:
+            following = self._wider()
         before = self._came_from
         goes_back = before is not None and (following > width.value) != (width.value > before)
-        is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
-        is_moving = reading.started > since.started
-        if following != width.value and not goes_back and was_full and is_waited_for and is_moving:
-            self._try(following, pace, reading)
-        else:
+        if following == width.value or goes_back or reading.started == since.started:
             self._pause(reading)
+        else:
+            self._try(following, pace, reading)
 
     def _try(self, following: int, pace: float, reading: Reading) -> None:
         """Set another width, to see what comes of it."""
@@ -240,10 +221,6 @@ class Pace:
 
     def _wider(self) -> int:
         return min(self._width.most, 2 * self._width.value)
-
-    def _narrower(self) -> int:
-        value = self._width.value
-        return max(min(self._width.least, value), value // 2)
 
     def _pause(self, reading: Reading) -> None:
         """Leave the width for a while, then measure again."""

@@ -257,7 +257,6 @@ class Window(Generic[T]):
             self.size,
             self.waited_s,
             self.idle_s,
-            time.thread_time(),
             throttled,
         )
 
