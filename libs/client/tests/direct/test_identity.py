@@ -7,18 +7,22 @@ import json
 import ssl
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from s3torch.client import CredentialsError, EngineContext, RegionError, S3ClientConfig, TLSError
-from s3torch.client.direct.identity import BucketAddress, Identity
+from s3torch.client.direct import addresses
+from s3torch.client.direct.addresses import BucketAddress, new_session
+from s3torch.client.direct.identity import Identity
 
 Profile = Callable[[str], None]
 
@@ -375,9 +379,52 @@ def test_keys_that_do_not_change_cannot_be_renewed() -> None:
     assert not who.renew_credentials("bucket")
 
 
+def test_what_names_addresses_is_made_once_for_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_S3_US_EAST_1_REGIONAL_ENDPOINT", "regional")  # no other test's
+    made: list[str] = []
+    create = botocore.session.Session.create_client
+
+    def create_client(session: Any, service: str, **options: Any) -> Any:
+        made.append(options["region_name"])
+        return create(session, service, **options)
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", create_client)
+    assert identity("eu-west-1").address("one").route.host == "one.s3.eu-west-1.amazonaws.com"
+    assert identity("eu-west-1").address("two").route.host == "two.s3.eu-west-1.amazonaws.com"
+    assert identity("eu-west-1").endpoint == "https://s3.eu-west-1.amazonaws.com"
+    assert made == ["eu-west-1"]
+    identity("eu-west-1", force_path_style=True).address("one")
+    identity("eu-west-3").address("one")
+    assert made == ["eu-west-1", "eu-west-1", "eu-west-3"]
+
+
+def test_a_change_of_the_environment_or_its_files_is_seen_by_the_next_client(
+    monkeypatch: pytest.MonkeyPatch, profile: Profile
+) -> None:
+    profile("[default]\nregion = eu-west-1\n")
+    assert identity(None).address("one").region == "eu-west-1"
+    profile("[default]\nregion = eu-west-3\nendpoint_url = http://localhost:9000\n")
+    assert identity(None).address("one").region == "eu-west-3"
+    assert identity(None).endpoint == "http://localhost:9000"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://localhost:9001")
+    assert identity(None).endpoint == "http://localhost:9001"
+
+
+def test_secrets_are_no_part_of_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-kept")
+    assert "not-to-be-kept" not in repr(addresses._surroundings())
+
+
+def test_threads_name_addresses_at_once() -> None:
+    names = [f"bucket-{number}" for number in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda name: identity().address(name).route.host, names))
+    assert found == [f"{name}.s3.us-west-2.amazonaws.com" for name in names]
+
+
 def test_descriptions_of_services_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def loader() -> Any:
-        return identity()._botocore().get_component("data_loader")
+        return new_session(None).get_component("data_loader")
 
     first = loader()
     assert loader() is first

@@ -80,18 +80,20 @@ class S3Client:
         return self._engine
 
     def preload(self) -> None:
-        """Load what the first request would load: the SDK's modules and its description of S3.
+        """Load what the first request would load: the SDK's modules, its description of S3, the client's settings.
 
-        No engine is made, no store is asked. It takes some tenths of a second, once in a process; processes that are
-        forked afterwards have it, too. What is wrong with the configuration is left to the first request to say.
+        No engine is made, no store is asked. It takes some tenths of a second, once in a process, and some
+        milliseconds, once for each configuration; processes that are forked afterwards have it, too. What is wrong with
+        the configuration is left to the first request to say.
         """
         with contextlib.suppress(Exception):
             if self._config.engine == "boto3":
                 import boto3  # noqa: F401  # to have it loaded
             elif self._config.engine == "direct":
-                from s3torch.client.direct.identity import preload
+                from s3torch.client.direct.identity import Identity
 
-                preload(self._config.profile)
+                context = EngineContext(self._region, self._endpoint, str(self._user_agent), self._config)
+                Identity(context).preload()
 
     @property
     def region(self) -> str:
