@@ -47,3 +47,30 @@ def test_workers_that_are_not_forked_cost_nothing_here() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not fork")
 def test_what_is_wrong_is_left_to_the_first_request() -> None:
     assert run("fork", "direct", profile="no-such-profile") == "True"
+
+
+_FORKED = """
+import botocore.session, multiprocessing
+from s3torch.datasets import S3IterableDataset
+
+multiprocessing.set_start_method("fork")
+dataset = S3IterableDataset.from_prefix("s3://bucket/", region="eu-west-1")
+
+def fail(*_, **__):
+    raise AssertionError("it was made already")
+
+botocore.session.Session.create_client = fail
+
+def ask():
+    print(dataset._client.engine.endpoint)
+
+worker = multiprocessing.Process(target=ask)
+worker.start()
+worker.join(30)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not fork")
+def test_forked_workers_find_what_names_addresses_made() -> None:
+    done = subprocess.run([sys.executable, "-c", _FORKED], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "https://s3.eu-west-1.amazonaws.com", done.stderr

@@ -149,6 +149,19 @@ def _surroundings() -> _Surroundings:
     return tuple(sorted(found, key=str))
 
 
+_making = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """In a child: whatever another thread did in the parent, nothing is made here yet."""
+    global _making  # noqa: PLW0603  # the child's own
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 @lru_cache(maxsize=16)
 def _settings(profile: str | None, _: _Surroundings) -> Any:
     return new_session(profile)
@@ -168,18 +181,20 @@ def _client(
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    client = _settings(profile, surroundings).create_client(
-        "s3",
-        region_name=region,
-        endpoint_url=endpoint,
-        config=Config(
-            s3={"addressing_style": "path"} if force_path_style else None,
-            signature_version=None if is_signed else UNSIGNED,
-        ),
-        # Names only: nothing that is signed with these leaves the process.
-        aws_access_key_id="offline",
-        aws_secret_access_key="offline",  # noqa: S106  # no secret
-    )
+    session = _settings(profile, surroundings)
+    with _making:  # botocore's sessions do not bear two threads at this
+        client = session.create_client(
+            "s3",
+            region_name=region,
+            endpoint_url=endpoint,
+            config=Config(
+                s3={"addressing_style": "path"} if force_path_style else None,
+                signature_version=None if is_signed else UNSIGNED,
+            ),
+            # Names only: nothing that is signed with these leaves the process.
+            aws_access_key_id="offline",
+            aws_secret_access_key="offline",  # noqa: S106  # no secret
+        )
     client.meta.events.register_last("before-send.s3", _keep)
     return client
 
