@@ -19,7 +19,7 @@ from s3torch.harness.bench.scenario import GIB, Role
 _T = TypeVar("_T")
 
 FORMAT = 1
-METHOD = 4
+METHOD = 5
 """How it is measured: raised whenever servers or subjects change such that the ratios do."""
 LOCAL = "local"
 """The store of runs on servers that the benchmark starts."""

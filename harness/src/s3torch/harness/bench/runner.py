@@ -30,6 +30,8 @@ _RUN_SECONDS = 300.0
 _QUICK_SIZE = 32 * MIB
 # Scenarios of less are about something else than size.
 _LARGE = 64 * MIB
+# A run that begins workers takes new memory for them, whatever the size of its objects: the most hungry ones 846 MiB.
+_WORKERS = 320 * MIB
 _SAVE_OURS = ours("a checkpoint of s3torch's", "connector_dcp:save")
 
 
@@ -184,6 +186,8 @@ class Runner:
                 if scenario.size >= _LARGE:
                     reread(files)
                     recall(scenario.size)
+                elif player.entry.options.get("workers"):
+                    recall(_WORKERS)
                 try:
                     player.play()
                 except (SubjectError, WrongBytesError) as error:
