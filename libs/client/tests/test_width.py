@@ -16,8 +16,7 @@ class Store:
     Args:
         width: Of the window.
         pace: So many objects a second at a width.
-        waits: How much of the time is waiting.
-        idles: And how much the thread has nothing to do.
+        idles: How much of the time the consumer waits, and its thread has nothing to do.
         latency: Seconds until the first object is there.
     """
 
@@ -26,16 +25,13 @@ class Store:
         width: Width,
         pace: Callable[[int], float],
         *,
-        waits: float = 1.0,
         idles: float = 1.0,
         latency: float = 0.0,
     ) -> None:
         self.width = width
         self.pace = pace
-        self.waits = waits
         self.idles = idles
-        self.now = self.waited = latency
-        self.idle = latency
+        self.now = self.idle = latency
         self.delivered = self.throttled = 0
         self.widths: list[int] = []
         self.was_full = True
@@ -47,7 +43,6 @@ class Store:
             self.delivered + self.width.value,
             self.delivered,
             self.delivered * 110_000,
-            self.waited,
             self.idle,
             self.throttled,
         )
@@ -56,8 +51,7 @@ class Store:
         for _ in range(count):
             seconds = 1 / self.pace(self.width.value)
             self.now += seconds
-            self.waited += seconds * self.waits
-            self.idle += seconds * min(self.waits, self.idles)
+            self.idle += seconds * self.idles
             self.delivered += 1
             if self.delivered >= self.watch.look_at:
                 self.watch.look(self.reading(), was_full=self.was_full)
@@ -66,7 +60,7 @@ class Store:
 
 def reading(now: float, started: int, delivered: int) -> Reading:
     """Of a window that is waited for all the time, and whose thread idles."""
-    return Reading(now, started, delivered, 0, now, now, 0)
+    return Reading(now, started, delivered, 0, now, 0)
 
 
 def far(limit: float, latency: float = 0.03) -> Callable[[int], float]:
@@ -110,7 +104,7 @@ def test_a_given_bound_holds_for_a_far_store() -> None:
 
 
 def test_a_consumer_that_hardly_waits_gets_the_narrower_one_again() -> None:
-    store = Store(Width(), far(2000), latency=0.03, waits=0.05)
+    store = Store(Width(), far(2000), latency=0.03, idles=0.05)
     store.deliver(5000)
     assert store.widths[0] == 128
     assert store.width.value == FIRST_WIDTH
@@ -142,7 +136,7 @@ def test_a_thread_that_has_no_time_left_gets_a_narrower_one_later_if_that_does_a
 
 @pytest.mark.parametrize(("waits", "full"), [(0.05, 1), (1.0, 0)])
 def test_it_grows_only_if_somebody_waits_for_it_and_it_is_what_holds_back(waits: float, full: int) -> None:
-    store = Store(Width(), far(10**9), waits=waits)
+    store = Store(Width(), far(10**9), idles=waits)
     store.was_full = bool(full)
     store.deliver(5000)
     assert set(store.widths) == {FIRST_WIDTH}

@@ -16,9 +16,8 @@ _LEAST_WIDTH = 8
 _LEAST_GAIN = 0.15
 # So much more is beyond doubt; less has to last for several widths' worth of objects.
 _CLEAR_GAIN, _SURE = 0.4, 4
-# A consumer that waits for a smaller share of its time has what it needs.
-_LEAST_WAITING = 0.1
-# A thread that idles for less of its time could hardly do more, whatever is in flight: it would be busy before.
+# A thread that idles for less of its time could hardly do more, whatever is in flight: it would be busy before. And a
+# consumer that hardly waits has what it needs.
 _LEAST_IDLE = 0.2
 # A store whose first object takes longer is far: there is time for more, which need not be measured before.
 _FAR_S = 0.005
@@ -75,10 +74,8 @@ class Reading:
     """Objects handed out."""
     size: int
     """Bytes of those."""
-    waited_s: float
-    """Seconds for which somebody waited for one."""
     idle_s: float
-    """Those of them in which the thread had nothing to do."""
+    """Seconds for which somebody waited for one, and the thread had nothing to do."""
     throttled: int
     """Answers by which the store asked for fewer requests."""
 
@@ -91,8 +88,8 @@ class Reading:
 class Pace:
     """Watches one window, and widens it for as long as that makes it faster.
 
-    A window of a far store is made twice as wide as soon as its first object is there. Later, one whose consumer waits
-    and whose thread idles is made twice as wide; when all that was in flight at that moment is delivered it is
+    A window of a far store is made twice as wide as soon as its first object is there. Later, one whose thread
+    idles while its consumer waits is made twice as wide; when all that was in flight at that moment is delivered it is
     measured, and goes back to what it was unless it has become faster. Now and then it is tried whether half of it does
     as well: what is in flight takes memory, and the processor's caches hold no more than a little of it. A store that
     asks for fewer requests gets half of them.
@@ -102,15 +99,7 @@ class Pace:
         start: What the window has done when it begins.
     """
 
-    __slots__ = (
-        "_before",
-        "_came_from",
-        "_is_settling",
-        "_rests_until",
-        "_since",
-        "_width",
-        "look_at",
-    )
+    __slots__ = ("_before", "_came_from", "_is_settling", "_rests_until", "_since", "_width", "look_at")
 
     def __init__(self, width: Width, start: Reading) -> None:
         self._width = width
@@ -158,13 +147,11 @@ class Pace:
         pace = self._pace(reading)
         if self._before is not None and not self._conclude(*self._before, pace, reading):
             return
-        seconds = reading.now - since.now
-        is_waited_for = reading.waited_s - since.waited_s >= _LEAST_WAITING * seconds
-        is_idle = reading.idle_s - since.idle_s >= _LEAST_IDLE * seconds
+        is_idle = reading.idle_s - since.idle_s >= _LEAST_IDLE * (reading.now - since.now)
         following = width.value
-        if width.value > width.least and (width.narrows_next or not is_waited_for or not is_idle):
+        if width.value > width.least and (width.narrows_next or not is_idle):
             following = max(width.least, width.value // 2)
-        elif was_full and is_waited_for and is_idle:
+        elif was_full and is_idle:
             following = self._wider()
         before = self._came_from
         goes_back = before is not None and (following > width.value) != (width.value > before)

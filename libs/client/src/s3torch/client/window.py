@@ -250,15 +250,7 @@ class Window(Generic[T]):
     def _read(self) -> Reading:
         counts = getattr(self._engine, "counts", None)
         throttled = 0 if counts is None else counts.throttled
-        return Reading(
-            self._clock(),
-            self.started,
-            self.delivered,
-            self.size,
-            self.waited_s,
-            self.idle_s,
-            throttled,
-        )
+        return Reading(self._clock(), self.started, self.delivered, self.size, self.idle_s, throttled)
 
 
 def get_many(

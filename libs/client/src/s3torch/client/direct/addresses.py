@@ -82,14 +82,9 @@ def name_address(bucket: str, region: str, endpoint: str | None, config: S3Clien
     """
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+    is_express = bucket.endswith(EXPRESS_SUFFIX)  # for one of these a client that signs would ask for a session first
     client = _client(
-        region,
-        endpoint,
-        config.profile,
-        config.force_path_style,
-        _surroundings(),
-        # One that signs would ask for a session first.
-        is_signed=not bucket.endswith(EXPRESS_SUFFIX),
+        region, endpoint, config.profile, config.force_path_style, _surroundings(), is_signed=not is_express
     )
     # Not by presigning a URL, which would name the global endpoint instead of the region's.
     try:
@@ -102,7 +97,6 @@ def name_address(bucket: str, region: str, endpoint: str | None, config: S3Clien
     parts = urlsplit(request.url)
     route, path = parse_route(f"{parts.scheme}://{parts.netloc}{parts.path}")
     route = make_route(route.scheme, route.host, route.port, _proxy_of(route))
-    is_express = bucket.endswith(EXPRESS_SUFFIX)
     scope = [region, "s3express"] if is_express else _scope_of(bucket, request.headers["Authorization"])
     return BucketAddress(route, path[: -len("/k")], scope[0], scope[1])
 
