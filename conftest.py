@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 # Every run tries the same examples, so that a change is never refused for what an earlier one brought; how long an
@@ -21,3 +24,14 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _environment_left_as_found() -> Iterator[None]:
+    """Fail where a module's tests change the environment for those after them, which would depend on their order."""
+    before = dict(os.environ)
+    yield
+    names = {name for name in before.keys() | os.environ.keys() if before.get(name) != os.environ.get(name)}
+    names.discard("PYTEST_CURRENT_TEST")  # pytest's own
+    if names:
+        pytest.fail(f"these tests change the environment for those after them: {', '.join(sorted(names))}")

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("dummy_aws_env")
+
 _PROGRAM = """
 import multiprocessing, sys
 from s3torch.client import S3ClientConfig

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from s3torch.harness._child import ChildProcess
 from s3torch.harness.bench.subjects.measure import Run, measure, resident_bytes
 from s3torch.harness.bench.subjects.task import Task
+from s3torch.harness.servers._address import kept_environment
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -83,18 +84,22 @@ class SubjectHere:
     def __init__(self, python: str, subject: str, task: Task, *, env: Mapping[str, str], timeout: float) -> None:  # noqa: ARG002  # as SubjectProcess
         module, _, function = subject.partition(":")
         found = importlib.import_module(f"s3torch.harness.bench.subjects.{module}")
-        self._subject = getattr(found, function)(task)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(kept_environment())  # some subjects find their store by it alone
+            self._subject = getattr(found, function)(task)
+            self._kept = stack.pop_all()
         self.resident = resident_bytes()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Drop the subject; in a process of its own it would end with that."""
+        """Drop the subject, and what it set in the environment; a process of its own would end with both."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             del self._subject
             gc.collect()
+        self._kept.close()
 
     def run(self, *, check: bool = False, spend: float = 0.0) -> Run:
         """Run it once, as in a process of its own."""

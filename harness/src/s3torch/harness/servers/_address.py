@@ -110,22 +110,29 @@ def route_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def kept_environment() -> Iterator[None]:
+    """Leave this process's environment as it was found, whatever is set or deleted within."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
 def only_environment(values: Mapping[str, str]) -> Iterator[None]:
     """Let clients made within find what some variables say, and nothing of the user's own account, store or proxy.
 
     Args:
         values: The variables.
     """
-    before = dict(os.environ)
-    for name in foreign_variables(before):
-        del os.environ[name]
-    os.environ.update(values)
-    try:
+    with kept_environment():
+        for name in foreign_variables(list(os.environ)):
+            del os.environ[name]
+        os.environ.update(values)
         yield
-    finally:
-        for name in values.keys() - before.keys():
-            os.environ.pop(name, None)
-        os.environ.update(before)
 
 
 def foreign_variables(environment: Iterable[str]) -> list[str]:
