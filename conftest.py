@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from s3torch.harness.servers._address import foreign_variables
+
 # Every run tries the same examples, so that a change is never refused for what an earlier one brought; how long an
 # example takes says more of the machine than of the code, and hangs end by the test's own time limit.
 settings.register_profile("s3torch", derandomize=True, deadline=None, print_blob=True)
@@ -28,10 +30,15 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _environment_left_as_found() -> Iterator[None]:
-    """Fail where a module's tests change the environment for those after them, which would depend on their order."""
-    before = dict(os.environ)
+    """Fail where tests leave another account, store or proxy to those after them, whose results would hang on the order."""
+    before = _leading_variables()
     yield
-    names = {name for name in before.keys() | os.environ.keys() if before.get(name) != os.environ.get(name)}
-    names.discard("PYTEST_CURRENT_TEST")  # pytest's own
+    after = _leading_variables()
+    names = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     if names:
         pytest.fail(f"these tests change the environment for those after them: {', '.join(sorted(names))}")
+
+
+def _leading_variables() -> dict[str, str]:
+    """Return what leads a client somewhere; other variables are set by libraries when they are imported."""
+    return {name: os.environ[name] for name in foreign_variables(list(os.environ))}
