@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Generic, TypeVar
 
+from s3torch.client._heap import keep_freed_memory
 from s3torch.client._width import Pace, Reading, Width
 from s3torch.client.errors import S3Exception
 from s3torch.client.protocols import Gets, Into, Transfer
@@ -84,6 +85,7 @@ class Window(Generic[T]):
         into: Callable[[T], Into] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        keep_freed_memory()
         self._engine = engine
         self._items = iter(items)
         self._plan = plan
