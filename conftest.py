@@ -30,7 +30,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _environment_left_as_found() -> Iterator[None]:
-    """Fail where tests leave another account, store or proxy to those after them, whose results would hang on the order."""
+    """Fail where tests leave another account, store or proxy to those after them: the order would then decide."""
     before = _leading_variables()
     yield
     after = _leading_variables()
