@@ -41,4 +41,4 @@ def _environment_left_as_found() -> Iterator[None]:
 
 def _leading_variables() -> dict[str, str]:
     """Return what leads a client somewhere; other variables are set by libraries when they are imported."""
-    return {name: os.environ[name] for name in foreign_variables(list(os.environ))}
+    return {name: os.environ[name] for name in foreign_variables(os.environ)}

@@ -191,7 +191,7 @@ def test_a_forked_child_has_its_own_copy_even_if_the_store_was_locked(client: S3
     locked, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with _memory_store._lock:
+        with _memory_store._lock():
             locked.set()
             release.wait(60)
 

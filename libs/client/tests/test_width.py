@@ -134,9 +134,9 @@ def test_a_thread_that_has_no_time_left_gets_a_narrower_one_later_if_that_does_a
     assert store.width.value == FIRST_WIDTH
 
 
-@pytest.mark.parametrize(("waits", "full"), [(0.05, 1), (1.0, 0)])
-def test_it_grows_only_if_somebody_waits_for_it_and_it_is_what_holds_back(waits: float, full: int) -> None:
-    store = Store(Width(), far(10**9), idles=waits)
+@pytest.mark.parametrize(("idles", "full"), [(0.05, 1), (1.0, 0)])
+def test_it_grows_only_if_somebody_waits_for_it_and_it_is_what_holds_back(idles: float, full: int) -> None:
+    store = Store(Width(), far(10**9), idles=idles)
     store.was_full = bool(full)
     store.deliver(5000)
     assert set(store.widths) == {FIRST_WIDTH}

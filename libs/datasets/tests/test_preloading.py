@@ -26,9 +26,11 @@ _TAR = 'S3TarDataset.from_objects("s3://bucket/0.tar"'
 
 
 def run(method: str, engine: str, profile: str | None = None, dataset: str = _ITERABLE) -> str:
-    program = _PROGRAM.format(method=method, engine=engine, profile=profile, dataset=dataset)
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
-    return done.stdout.strip()
+    return execute(_PROGRAM.format(method=method, engine=engine, profile=profile, dataset=dataset)).stdout.strip()
+
+
+def execute(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not fork")
@@ -74,5 +76,5 @@ worker.join(30)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not fork")
 def test_forked_workers_find_what_names_addresses_made() -> None:
-    done = subprocess.run([sys.executable, "-c", _FORKED], check=True, capture_output=True, text=True, timeout=60)
+    done = execute(_FORKED)
     assert done.stdout.strip() == "https://s3.eu-west-1.amazonaws.com", done.stderr

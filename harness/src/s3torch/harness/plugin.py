@@ -277,7 +277,7 @@ def dummy_aws_env(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     if request.config.stash[OPTIONS].endpoint is not None:
         # Before they are hidden: whoever asks for it later finds no other credentials.
         request.getfixturevalue("s3_server")
-    for name in foreign_variables(list(os.environ)):
+    for name in foreign_variables(os.environ):
         monkeypatch.delenv(name)
     for name, value in dummy_environment().items():
         monkeypatch.setenv(name, value)

@@ -129,7 +129,7 @@ def only_environment(values: Mapping[str, str]) -> Iterator[None]:
         values: The variables.
     """
     with kept_environment():
-        for name in foreign_variables(list(os.environ)):
+        for name in foreign_variables(os.environ):
             del os.environ[name]
         os.environ.update(values)
         yield

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from s3torch.client._fork_lock import ForkLock
 from s3torch.client.values import GetRequest, ListObjectResult, ObjectInfo, PartResult, PutOptions, UploadInfo
 
 __all__ = ["MemoryObject", "MemoryStore", "RefusalError"]
@@ -81,35 +81,35 @@ class MemoryStore:
         Args:
             endpoint: The ``endpoint`` that the clients are given; any string, and None is a name, too.
         """
-        with _lock:
+        with _lock():
             return _stores.setdefault(endpoint, MemoryStore())
 
     def create_bucket(self, name: str) -> str:
         """Make a bucket, unless it is there, and return its name."""
         if not name:
             raise ValueError("a bucket needs a name")
-        with _lock:
+        with _lock():
             self._buckets.setdefault(name, _Bucket())
         return name
 
     def objects(self, bucket: str) -> dict[str, MemoryObject]:
         """Return a bucket's objects by key."""
-        with _lock:
+        with _lock():
             return dict(self._buckets[bucket].objects)
 
     def uploads(self, bucket: str) -> dict[str, str]:
         """Return the keys of a bucket's unfinished multipart uploads by upload id."""
-        with _lock:
+        with _lock():
             return {upload_id: upload.key for upload_id, upload in self._buckets[bucket].uploads.items()}
 
     def clear(self) -> None:
         """Forget all buckets."""
-        with _lock:
+        with _lock():
             self._buckets.clear()
 
     def find(self, bucket: str, key: str) -> MemoryObject:
         """Return an object."""
-        with _lock:
+        with _lock():
             found = self._bucket(bucket).objects.get(key)
         if found is None:
             raise RefusalError(404, "NoSuchKey", "The specified key does not exist")
@@ -135,7 +135,7 @@ class MemoryStore:
         if len(key.encode()) > _LONGEST_KEY:
             raise RefusalError(400, "KeyTooLongError", "Your key is too long")
         made = MemoryObject(data, etag or f'"{_md5(data).hex()}"', int(self._clock()), options)
-        with _lock:
+        with _lock():
             place = self._bucket(bucket)
             if key not in place.objects:
                 place.sorted_keys = None
@@ -146,7 +146,7 @@ class MemoryStore:
 
     def remove(self, bucket: str, keys: Sequence[str]) -> None:
         """Delete objects; those that are not there are no error."""
-        with _lock:
+        with _lock():
             place = self._bucket(bucket)
             place.sorted_keys = None
             for key in keys:
@@ -156,7 +156,7 @@ class MemoryStore:
         self, bucket: str, prefix: str, delimiter: str, max_keys: int, token: str | None, start_after: str | None
     ) -> tuple[ListObjectResult, str | None]:
         """Return one page of a listing and the token of the next; keys are in the order of their UTF-8 bytes."""
-        with _lock:
+        with _lock():
             place = self._bucket(bucket)
             if place.sorted_keys is None:
                 place.sorted_keys = sorted(key.encode() for key in place.objects)
@@ -186,7 +186,7 @@ class MemoryStore:
 
     def begin(self, bucket: str, key: str, options: PutOptions) -> str:
         """Begin a multipart upload and return its id."""
-        with _lock:
+        with _lock():
             place = self._bucket(bucket)
             self._upload_count += 1
             upload_id = f"upload-{self._upload_count}"
@@ -198,13 +198,13 @@ class MemoryStore:
         if not 1 <= number <= _MOST_PARTS:
             raise RefusalError(400, "InvalidArgument", f"Part number must be 1 to {_MOST_PARTS}")
         etag = f'"{_md5(data).hex()}"'
-        with _lock:
+        with _lock():
             self._upload(bucket, key, upload_id).parts[number] = data, etag
         return etag
 
     def complete(self, bucket: str, key: str, upload_id: str, parts: Sequence[PartResult], condition: bool) -> str:
         """Make the object of its parts and return its ETag."""
-        with _lock:
+        with _lock():
             upload = self._upload(bucket, key, upload_id)
             if condition and key in self._bucket(bucket).objects:
                 raise RefusalError(412, "PreconditionFailed", "The object is already there")
@@ -226,7 +226,7 @@ class MemoryStore:
 
     def abort(self, bucket: str, key: str, upload_id: str) -> None:
         """Drop an upload and its parts."""
-        with _lock:
+        with _lock():
             self._upload(bucket, key, upload_id)
             del self._bucket(bucket).uploads[upload_id]
 
@@ -234,7 +234,7 @@ class MemoryStore:
         self, bucket: str, prefix: str, after: UploadInfo | None
     ) -> tuple[list[UploadInfo], UploadInfo | None]:
         """Return one page of the unfinished uploads, by key and id, and what the next comes after."""
-        with _lock:
+        with _lock():
             found = [
                 UploadInfo(upload.key, upload_id, upload.initiated)
                 for upload_id, upload in self._bucket(bucket).uploads.items()
@@ -267,15 +267,5 @@ def _md5(data: bytes) -> bytes:
 
 
 # One lock for all: it is held for dictionary operations only, never while bytes are copied.
-_lock = threading.RLock()
+_lock = ForkLock(threading.RLock)
 _stores: dict[str | None, MemoryStore] = {}
-
-
-def _renew_lock() -> None:
-    """Give a forked child a lock that no thread of its parent holds."""
-    global _lock  # noqa: PLW0603  # the child's own
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_lock)

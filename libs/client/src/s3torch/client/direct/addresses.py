@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from s3torch.client._fork_lock import ForkLock
 from s3torch.client.config import S3ClientConfig
 from s3torch.client.direct.route import Proxy, Route, make_route, parse_proxy, parse_route
 from s3torch.client.errors import CredentialsError
@@ -143,17 +144,7 @@ def _surroundings() -> _Surroundings:
     return tuple(sorted(found, key=str))
 
 
-_making = threading.Lock()
-
-
-def _renew_lock() -> None:
-    """In a child: whatever another thread did in the parent, nothing is made here yet."""
-    global _making  # noqa: PLW0603  # the child's own
-    _making = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_lock)
+_making = ForkLock(threading.Lock)
 
 
 @lru_cache(maxsize=16)
@@ -176,7 +167,7 @@ def _client(
     from botocore.config import Config
 
     session = _settings(profile, surroundings)
-    with _making:  # botocore's sessions do not bear two threads at this
+    with _making():  # botocore's sessions do not bear two threads at this
         client = session.create_client(
             "s3",
             region_name=region,
